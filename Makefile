@@ -1,0 +1,36 @@
+# Two commands on a fresh machine: `make demo`, then `make test`. Both do all the set-up.
+
+VENV := .venv
+RUN := $(VENV)/bin/python
+
+.PHONY: help demo test lint bench chaos lock clean
+
+help: ## what can be made
+	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+
+$(VENV)/.ready: requirements/dev.txt demo/setup.sh
+	@PYTHON="$(PYTHON)" sh demo/setup.sh $(VENV)
+	@touch $@
+
+demo: $(VENV)/.ready ## the whole pipeline on this machine; CAMERA=/dev/video0, an rtsp:// address or a file
+	@$(RUN) -m demo $(if $(CAMERA),--camera "$(CAMERA)")
+
+test: $(VENV)/.ready ## every test, against a real Mosquitto and a real S3 server
+	@$(RUN) -m pytest $(PYTEST)
+
+lint: $(VENV)/.ready ## style and types
+	$(RUN) -m ruff check .
+	$(RUN) -m ruff format --check .
+	$(RUN) -m mypy
+
+bench: $(VENV)/.ready ## throughput, latency and memory of the whole chain
+	@$(RUN) -m benchmarks.pipeline
+
+chaos: $(VENV)/.ready ## kill everything at random and count the faces; FAULTS=100 FACES=3000 SEED=...
+	@$(RUN) -m tests.chaos $(if $(FAULTS),--faults $(FAULTS)) $(if $(FACES),--faces $(FACES)) $(if $(SEED),--seed $(SEED))
+
+lock: $(VENV)/.ready ## pin the requirements anew, with hashes
+	@sh requirements/lock.sh $(RUN)
+
+clean: ## forget what was installed and made
+	rm -rf $(VENV) build .cache .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -1,0 +1,1 @@
+"""The sink: writes each face to S3 exactly once, and signs for it."""

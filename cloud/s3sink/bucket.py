@@ -1,0 +1,181 @@
+"""The bucket: one write, which ends when the object is there, however long that takes.
+
+S3 away, throttling, out of sorts or misconfigured: the write waits and tries again, and nothing is lost. The one answer
+that ends it otherwise is that S3 will never take this very object (:class:`Unacceptable`).
+"""
+
+import threading
+from enum import Enum
+from typing import TYPE_CHECKING
+
+import boto3
+import structlog
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError, PartialCredentialsError
+from tenacity import (
+    RetryCallState,
+    Retrying,
+    retry_if_exception_type,
+    sleep_using_event,
+    stop_when_event_set,
+    wait_random_exponential,
+)
+
+from cloud.s3sink.objects import Stored
+from wire.errors import ConfigurationError, ExitCode, FacewireError
+from wire.process import Stop
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+RETRY_FIRST_SECONDS = 0.2
+RETRY_MOST_SECONDS = 20.0
+_TIMEOUT_SECONDS = 10
+_NEVER = frozenset(("MetadataTooLarge", "KeyTooLongError", "EntityTooLarge", "InvalidArgument"))
+"""What S3 says of an object that it will not take today or tomorrow."""
+
+_log = structlog.get_logger("s3sink")
+
+
+class Outcome(Enum):
+    """How a write ended."""
+
+    WRITTEN = "written"
+    ALREADY_THERE = "already there"
+
+
+class Unacceptable(FacewireError):
+    """S3 will never take this object, as it is."""
+
+
+class Away(FacewireError):
+    """S3 did not take the object this time."""
+
+
+class Stopped(FacewireError):
+    """The process was asked to stop before S3 had answered."""
+
+
+class Bucket:
+    """Writes objects to one bucket. Safe to use from several threads."""
+
+    def __init__(self, name: str, concurrency: int, stop: Stop) -> None:
+        """Set up a client with boto3's own chain of settings.
+
+        Args:
+            name: of the bucket.
+            concurrency: how many writes will be under way at once.
+            stop: ends the waiting of writes that have not succeeded.
+
+        Raises:
+            ConfigurationError: boto3 cannot make a client of its settings (a region, an address, a profile).
+        """
+        self._name, self._stop = name, stop
+        self._lock = threading.Lock()
+        self._trouble = ""
+        config = Config(
+            connect_timeout=_TIMEOUT_SECONDS,
+            read_timeout=_TIMEOUT_SECONDS,
+            max_pool_connections=concurrency,
+            retries={"total_max_attempts": 1},  # waiting is done below, where it can be called off
+        )
+        try:
+            self._client: S3Client = boto3.client("s3", config=config)
+        except (BotoCoreError, ValueError) as error:
+            raise ConfigurationError(f"AWS settings: {error}") from None
+
+    def check(self) -> None:
+        """See whether the bucket is there and lets us in. S3 being away is no reason not to start.
+
+        Raises:
+            ConfigurationError: it is not, or it does not; the message names the bucket and what is missing.
+        """
+        try:
+            self._client.head_bucket(Bucket=self._name)
+        except (NoCredentialsError, PartialCredentialsError) as error:
+            raise ConfigurationError(
+                f"S3_BUCKET is '{self._name}': no credentials for it: {str(error).rstrip('.')}; expected AWS_ACCESS_KEY_ID and "
+                "AWS_SECRET_ACCESS_KEY, a profile or an instance role",
+                ExitCode.NO_PERMISSION,
+            ) from None
+        except ClientError as error:
+            status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode")
+            if status == 404:
+                raise ConfigurationError(
+                    f"S3_BUCKET is '{self._name}': there is no such bucket; expected one that exists",
+                    ExitCode.UNAVAILABLE,
+                ) from None
+            if status in (401, 403):
+                raise ConfigurationError(
+                    f"S3_BUCKET is '{self._name}': access denied; expected credentials with s3:ListBucket on the bucket and "
+                    "s3:PutObject on its objects",
+                    ExitCode.NO_PERMISSION,
+                ) from None
+            self._complain(_reason(error))
+        except BotoCoreError as error:
+            self._complain(str(error))
+
+    def write(self, stored: Stored) -> Outcome:
+        """Write an object, unless its key is there already. Tries until S3 has answered.
+
+        Raises:
+            Unacceptable: S3 will never take it.
+            Stopped: the process is to stop.
+        """
+        attempts = Retrying(
+            retry=retry_if_exception_type(Away),
+            wait=wait_random_exponential(multiplier=RETRY_FIRST_SECONDS, max=RETRY_MOST_SECONDS),
+            stop=stop_when_event_set(self._stop.event),
+            sleep=sleep_using_event(self._stop.event),
+            before_sleep=self._before_sleep,
+            reraise=True,
+        )
+        try:
+            outcome = attempts(self._put, stored)
+        except Away as error:
+            raise Stopped(str(error)) from None
+        self._recovered()
+        return outcome
+
+    def _put(self, stored: Stored) -> Outcome:
+        try:
+            self._client.put_object(
+                Bucket=self._name,
+                Key=stored.key,
+                Body=stored.body,
+                ContentType=stored.content_type,
+                Metadata=stored.metadata,
+                IfNoneMatch="*",
+            )
+        except ClientError as error:
+            code = error.response.get("Error", {}).get("Code", "")
+            if code in ("PreconditionFailed", "412"):
+                return Outcome.ALREADY_THERE
+            if code in _NEVER:
+                raise Unacceptable(_reason(error)) from None
+            raise Away(_reason(error)) from None
+        except BotoCoreError as error:
+            raise Away(str(error)) from None
+        return Outcome.WRITTEN
+
+    def _before_sleep(self, state: RetryCallState) -> None:
+        error = state.outcome.exception() if state.outcome else None
+        self._complain(str(error))
+
+    def _complain(self, reason: str) -> None:
+        with self._lock:
+            first = not self._trouble
+            self._trouble = reason
+        if first:
+            _log.warning("S3 does not take objects, trying again", bucket=self._name, reason=reason)
+
+    def _recovered(self) -> None:
+        with self._lock:
+            trouble, self._trouble = self._trouble, ""
+        if trouble:
+            _log.info("S3 takes objects again", bucket=self._name)
+
+
+def _reason(error: ClientError) -> str:
+    details = error.response.get("Error", {})
+    return f"{details.get('Code', 'Error')}: {details.get('Message', error)}"

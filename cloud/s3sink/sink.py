@@ -1,0 +1,114 @@
+"""The sink: from the cloud's broker to the bucket, as many writes at once as it was told.
+
+A message is acknowledged only after S3 has answered, and in the order of arrival; its receipt goes out just before.
+"""
+
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+
+import structlog
+
+from cloud.s3sink.bucket import Bucket, Outcome, Stopped, Unacceptable
+from cloud.s3sink.objects import Stored, quarantined, stored_as
+from cloud.s3sink.settings import SinkSettings
+from wire import topics
+from wire.connection import Message, Terms
+from wire.process import STOP_SECONDS, Stop
+from wire.properties import Properties
+from wire.session import Session
+
+CLIENT_ID = "facewire-s3sink"
+EXPIRY_SECONDS = 86400
+"""For how long the broker keeps faces of publishers without an outbox while the sink is away."""
+
+_log = structlog.get_logger("s3sink")
+
+
+@dataclass(slots=True)
+class Counts:
+    """What has become of messages since the start."""
+
+    written: int = 0
+    already_there: int = 0
+    quarantined: int = 0
+
+
+class Sink:
+    """Takes faces from the broker, writes them, signs for them."""
+
+    def __init__(self, settings: SinkSettings, bucket: Bucket, stop: Stop) -> None:
+        self.counts = Counts()
+        self._settings, self._bucket, self._stop = settings, bucket, stop
+        self._lock = threading.Lock()
+        self._underway = 0
+        self._idle = threading.Condition(self._lock)
+        self._workers = ThreadPoolExecutor(settings.s3_concurrency, "s3")
+        self._session = Session(
+            settings.cloud_link(),
+            Terms(
+                client_id=CLIENT_ID,
+                receive_maximum=max(64, 2 * settings.s3_concurrency),
+                session_expiry_seconds=EXPIRY_SECONDS,
+            ),
+            stop,
+            on_message=self._take,
+            subscriptions=[(topics.ALL_DEVICES_FACES, settings.mqtt_qos)],
+        )
+
+    def run(self) -> None:
+        """Work until asked to stop; then finish the writes that are under way."""
+        self._session.start()
+        self._stop.wait()
+        deadline = time.monotonic() + STOP_SECONDS / 2
+        with self._idle:
+            self._idle.wait_for(lambda: self._underway == 0, max(0.0, deadline - time.monotonic()))
+        self._session.close()
+        self._workers.shutdown(wait=False, cancel_futures=True)
+        _log.info("ended", **asdict(self.counts))
+
+    def _take(self, message: Message) -> None:
+        if self._stop:
+            return  # not acknowledged: the broker delivers it again
+        with self._lock:
+            self._underway += 1
+        self._workers.submit(self._stop.guard(self._store), message, datetime.now(UTC))
+
+    def _store(self, message: Message, arrived_at: datetime) -> None:
+        try:
+            stored = stored_as(message, self._settings.s3_prefix, arrived_at)
+            try:
+                outcome = self._bucket.write(stored)
+            except Unacceptable as error:
+                stored = quarantined(message, self._settings.s3_prefix, arrived_at, str(error))
+                outcome = self._bucket.write(stored)
+            self._sign(stored)
+            self._session.acknowledge(message)
+            self._count(stored, outcome, message)
+        except Stopped:
+            pass  # not acknowledged: the broker delivers it again
+        finally:
+            with self._idle:
+                self._underway -= 1
+                self._idle.notify_all()
+
+    def _sign(self, stored: Stored) -> None:
+        """Send the receipt. One that is lost is made up for when the face comes again."""
+        if stored.receipt_topic is not None and stored.receipt_id is not None:
+            receipt = Properties(correlation_data=stored.receipt_id)
+            self._session.publish(stored.receipt_topic, b"", qos=1, properties=receipt)
+
+    def _count(self, stored: Stored, outcome: Outcome, message: Message) -> None:
+        with self._lock:
+            if outcome is Outcome.ALREADY_THERE:
+                self.counts.already_there += 1
+            elif stored.quarantined is not None:
+                self.counts.quarantined += 1
+            else:
+                self.counts.written += 1
+        if stored.quarantined is not None:
+            _log.warning("in quarantine", topic=message.topic, key=stored.key, reason=stored.quarantined)
+        else:
+            _log.debug(outcome.value, key=stored.key)

@@ -1,0 +1,307 @@
+"""Real servers and real processes on free ports of the loopback interface, each one ended when the stack is.
+
+with Stack(folder) as stack:
+    stack.start_servers()
+    stack.start("s3sink")
+    ...
+"""
+
+import os
+import re
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+import boto3
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+ROOT = Path(__file__).resolve().parent.parent
+HOST = "127.0.0.1"
+DEVICE = "jetson-1"
+CAMERA = "door"
+BUCKET = "faces"
+ACCESS_KEY = "facewire"
+MODULES = {"detector": "edge.detector", "forwarder": "edge.forwarder", "s3sink": "cloud.s3sink"}
+
+_SYSTEM_FOLDERS = ("/usr/sbin", "/usr/local/sbin", "/opt/homebrew/sbin", "/usr/local/opt/mosquitto/sbin")
+"""Where package managers put mosquitto, on the path or not."""
+_GRPC_OFFSET = 10_000
+"""SeaweedFS listens for its own kind at each port plus this."""
+
+
+class NotInstalled(Exception):
+    """A server's program is not on this machine."""
+
+
+def find_program(name: str) -> str:
+    """Return the path of a server's program.
+
+    Raises:
+        NotInstalled: it is nowhere.
+    """
+    beside_python = str(Path(sys.executable).parent)
+    found = shutil.which(name, path=os.pathsep.join((beside_python, os.environ.get("PATH", ""), *_SYSTEM_FOLDERS)))
+    if found is None:
+        raise NotInstalled(f"{name} is not installed: expected it on the path or in {', '.join(_SYSTEM_FOLDERS)}")
+    return found
+
+
+def free_port() -> int:
+    """Return a port on which nobody listens, and neither does anybody on the one that SeaweedFS adds to it."""
+    while True:
+        with socket.socket() as probe, socket.socket() as second:
+            probe.bind((HOST, 0))
+            port = int(probe.getsockname()[1])
+            if port + _GRPC_OFFSET > 65535:
+                continue
+            try:
+                second.bind((HOST, port + _GRPC_OFFSET))
+            except OSError:
+                continue
+            return port
+
+
+def await_true(condition: Callable[[], bool], seconds: float, what: str) -> None:
+    """Wait until ``condition`` holds.
+
+    Raises:
+        TimeoutError: it does not hold within ``seconds``; the message says ``what`` was awaited.
+    """
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"{what}: not within {seconds:g} s")
+        time.sleep(0.02)
+
+
+def listens(port: int) -> bool:
+    """Tell whether somebody takes connections on ``port``."""
+    with socket.socket() as probe:
+        probe.settimeout(1)
+        return probe.connect_ex((HOST, port)) == 0
+
+
+@dataclass
+class Program:
+    """One running process, its output in a file."""
+
+    name: str
+    command: list[str]
+    environ: Mapping[str, str]
+    log: Path
+    process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> Self:
+        """Start it."""
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(
+                self.command,
+                cwd=ROOT,
+                env=dict(self.environ),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+        return self
+
+    @property
+    def running(self) -> bool:
+        """Whether it runs."""
+        return self.process is not None and self.process.poll() is None
+
+    @property
+    def pid(self) -> int:
+        """Its process number."""
+        assert self.process is not None
+        return self.process.pid
+
+    def wait(self, seconds: float) -> int:
+        """Wait for its end and return its exit status."""
+        assert self.process is not None
+        return self.process.wait(seconds)
+
+    def kill(self) -> None:
+        """Kill it, as a power cut would."""
+        if self.process is not None:
+            self.process.kill()
+            self.process.wait()
+
+    def stop(self, seconds: float = 10.0) -> int:
+        """Ask it to end, wait, and return its exit status; kill it where it does not end."""
+        assert self.process is not None
+        if self.running:
+            self.process.send_signal(signal.SIGTERM)
+        try:
+            return self.process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            raise
+
+    def output(self) -> str:
+        """Return what it has written so far."""
+        return self.log.read_text(encoding="utf-8", errors="replace")
+
+
+class Stack:
+    """Two brokers, an S3 server, and the processes of Facewire between them."""
+
+    def __init__(self, folder: Path, **settings: str) -> None:
+        """Set up a stack; nothing is started yet.
+
+        Args:
+            folder: for data and logs; made where it is missing.
+            settings: variables for every process of Facewire, over the stack's own.
+        """
+        folder.mkdir(parents=True, exist_ok=True)
+        self.folder = folder
+        self.local_port, self.cloud_port = free_port(), free_port()
+        self.s3_port = free_port()
+        self.secret_key = secrets.token_hex(16)
+        self.settings = settings
+        self.programs: dict[str, Program] = {}
+        self._seaweed_ports = {name: free_port() for name in ("master", "volume", "filer")}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.end()
+
+    def end(self) -> None:
+        """End every process: first those of Facewire, then the servers."""
+        ours = [program for name, program in self.programs.items() if name in MODULES]
+        servers = [program for name, program in self.programs.items() if name not in MODULES]
+        for program in (*ours, *servers):
+            if program.running:
+                try:
+                    program.stop()
+                except subprocess.TimeoutExpired:
+                    pass
+
+    def start_servers(self) -> None:
+        """Start both brokers and the S3 server, and make the bucket."""
+        self.start_s3()
+        self.start_broker("local-broker")
+        self.start_broker("cloud-broker")
+        self.make_bucket()
+
+    def start_broker(self, name: str) -> Program:
+        """Start ``local-broker`` or ``cloud-broker`` with the configuration that its image has, on a free port."""
+        side, port = ("edge", self.local_port) if name == "local-broker" else ("cloud", self.cloud_port)
+        text = (ROOT / side / "broker" / "mosquitto.conf").read_text()
+        config = self.folder / f"{name}.conf"
+        config.write_text(re.sub(r"^listener .*$", f"listener {port} {HOST}", text, count=1, flags=re.MULTILINE))
+        program = self._program(name, [find_program("mosquitto"), "-c", str(config)], os.environ)
+        await_true(lambda: listens(port), 10, f"{name} listens")
+        return program
+
+    def start_s3(self) -> Program:
+        """Start SeaweedFS, which keeps what it has from one start to the next."""
+        data = self.folder / "s3"
+        data.mkdir(exist_ok=True)
+        ports = [f"-{name}.port={port}" for name, port in self._seaweed_ports.items()]
+        command = [
+            find_program("weed"),
+            "mini",
+            f"-dir={data}",
+            f"-ip={HOST}",
+            f"-ip.bind={HOST}",
+            f"-s3.port={self.s3_port}",
+            *ports,
+            "-admin.ui=false",
+            "-webdav=false",
+            "-s3.port.iceberg=0",
+            "-s3.port.lance=0",
+            "-s3.autoCreateBucket=false",
+            "-master.telemetry=false",
+        ]
+        program = self._program("s3", command, {**os.environ, **self.aws()})
+        await_true(lambda: self._s3_answers() or not program.running, 60, "the S3 server answers")
+        if not program.running:
+            raise RuntimeError(f"the S3 server has ended:\n{program.output()[-2000:]}")
+        return program
+
+    def make_bucket(self, name: str = BUCKET) -> None:
+        """Make a bucket, unless it is there."""
+        if name not in [bucket["Name"] for bucket in self.s3().list_buckets()["Buckets"]]:
+            self.s3().create_bucket(Bucket=name)
+
+    def start(self, name: str, **settings: str) -> Program:
+        """Start ``detector``, ``forwarder`` or ``s3sink``, with ``settings`` over the stack's."""
+        command = [sys.executable, "-m", MODULES[name]]
+        return self._program(name, command, self.environ(**settings))
+
+    def environ(self, **settings: str) -> dict[str, str]:
+        """Return the environment of a process of Facewire."""
+        return {
+            "PATH": os.environ.get("PATH", ""),
+            "PYTHONUNBUFFERED": "1",
+            "DEVICE_ID": DEVICE,
+            "CAMERA_NAME": CAMERA,
+            "LOCAL_MQTT_HOST": HOST,
+            "LOCAL_MQTT_PORT": str(self.local_port),
+            "CLOUD_MQTT_HOST": HOST,
+            "CLOUD_MQTT_PORT": str(self.cloud_port),
+            "CLOUD_MQTT_TLS": "false",
+            "S3_BUCKET": BUCKET,
+            "OUTBOX_PATH": str(self.folder / "outbox.db"),
+            **self.aws(),
+            **self.settings,
+            **settings,
+        }
+
+    def aws(self) -> dict[str, str]:
+        """Return what boto3 needs to find the S3 server."""
+        return {
+            "AWS_ACCESS_KEY_ID": ACCESS_KEY,
+            "AWS_SECRET_ACCESS_KEY": self.secret_key,
+            "AWS_ENDPOINT_URL_S3": f"http://{HOST}:{self.s3_port}",
+            "AWS_DEFAULT_REGION": "us-east-1",
+            "AWS_EC2_METADATA_DISABLED": "true",
+            "AWS_CONFIG_FILE": os.devnull,
+            "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
+        }
+
+    def s3(self) -> "S3Client":
+        """Return a client of the S3 server, past any proxy in front of it."""
+        return boto3.client(
+            "s3",
+            endpoint_url=f"http://{HOST}:{self.s3_port}",
+            region_name="us-east-1",
+            aws_access_key_id=ACCESS_KEY,
+            aws_secret_access_key=self.secret_key,
+            config=Config(connect_timeout=5, read_timeout=10, retries={"total_max_attempts": 2}, proxies={}),
+        )
+
+    def keys(self, prefix: str = "") -> list[str]:
+        """Return the keys of all objects in the bucket that begin with ``prefix``."""
+        pages = self.s3().get_paginator("list_objects_v2").paginate(Bucket=BUCKET, Prefix=prefix)
+        return [item["Key"] for page in pages for item in page.get("Contents", [])]
+
+    def _program(self, name: str, command: list[str], environ: Mapping[str, str]) -> Program:
+        program = Program(name, command, environ, self.folder / f"{name}.log").start()
+        self.programs[name] = program
+        return program
+
+    def _s3_answers(self) -> bool:
+        try:
+            self.s3().list_buckets()
+        except (ClientError, BotoCoreError):
+            return False
+        return True

@@ -1,0 +1,1 @@
+"""What runs beside the camera: the detector, the local broker's configuration and the forwarder."""

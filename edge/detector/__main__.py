@@ -1,0 +1,28 @@
+"""``python -m edge.detector``: watch a camera until it ends, or until asked to stop."""
+
+import os
+import sys
+from collections.abc import Mapping
+
+import structlog
+
+from edge.detector.cameras import camera_of
+from edge.detector.custody import custody_of
+from edge.detector.detector import Detector
+from edge.detector.settings import DetectorSettings
+from edge.detector.yunet import FaceDetector
+from wire.process import Stop, run
+
+
+def main(environ: Mapping[str, str], stop: Stop) -> None:
+    """Parse the settings, log them, open what they name and detect."""
+    settings = DetectorSettings.from_environment(environ)
+    settings.configure_logging()
+    structlog.get_logger("detector").info("starting", **settings.resolved())
+    camera = camera_of(settings.camera_source, settings.camera_loop)
+    model = FaceDetector(settings.detect_size, settings.face_confidence)
+    Detector(settings, camera, model, custody_of(settings, stop), stop).run()
+
+
+if __name__ == "__main__":
+    sys.exit(run(main, os.environ))

@@ -1,0 +1,67 @@
+"""Which kind of camera ``CAMERA_SOURCE`` names."""
+
+import re
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import cv2
+
+from edge.detector.files import ImageFolder, VideoFile
+from edge.detector.frame import Camera
+from edge.detector.live import HANG_SECONDS, OPEN_SECONDS, LiveCamera
+from wire.errors import ConfigurationError, ExitCode
+
+GSTREAMER = "gstreamer:"
+_STREAM = re.compile(r"(rtsp|rtsps|rtmp|http|https|udp|tcp)://", re.IGNORECASE)
+
+
+def camera_of(source: str, loop: bool) -> Camera:
+    """Return the camera that ``source`` names.
+
+    Args:
+        source: V4L2 device or index, stream address, video file, folder of images, ``gstreamer:<pipeline>``.
+        loop: whether a file starts again when it ends.
+
+    Raises:
+        ConfigurationError: there is no such device, file or folder.
+    """
+    if source.startswith(GSTREAMER):
+        return _gstreamer(source.removeprefix(GSTREAMER))
+    if _STREAM.match(source):
+        return LiveCamera(without_credentials(source), lambda: _open_stream(source))
+    path = Path(f"/dev/video{int(source)}" if re.fullmatch(r"\d{1,3}", source) else source)
+    if path.is_char_device():
+        return LiveCamera(str(path), lambda: cv2.VideoCapture(str(path), cv2.CAP_V4L2))
+    if path.is_dir():
+        return ImageFolder(path, loop)
+    if path.is_file():
+        return VideoFile(path, loop)
+    raise ConfigurationError(
+        f"CAMERA_SOURCE is '{source}': expected a device, a file or a folder that is there, an rtsp:// or http:// "
+        f"address, or {GSTREAMER}<pipeline>",
+        ExitCode.NO_INPUT,
+    )
+
+
+def without_credentials(address: str) -> str:
+    """Return a stream's address as it may be logged."""
+    parts = urlsplit(address)
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
+
+
+def _open_stream(address: str) -> cv2.VideoCapture:
+    limits = (
+        (cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, int(OPEN_SECONDS * 1000)),
+        (cv2.CAP_PROP_READ_TIMEOUT_MSEC, int(2 * HANG_SECONDS * 1000)),
+    )
+    return cv2.VideoCapture(address, cv2.CAP_FFMPEG, [number for limit in limits for number in limit])
+
+
+def _gstreamer(pipeline: str) -> LiveCamera:
+    if not re.search(r"GStreamer:\s+YES", cv2.getBuildInformation()):
+        raise ConfigurationError(
+            f"CAMERA_SOURCE is '{GSTREAMER}{pipeline}': this OpenCV is built without GStreamer; expected an image with one "
+            "that has it, such as NVIDIA's for the Jetson",
+            ExitCode.NO_INPUT,
+        )
+    return LiveCamera(GSTREAMER + pipeline, lambda: cv2.VideoCapture(pipeline, cv2.CAP_GSTREAMER))

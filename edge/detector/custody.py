@@ -1,0 +1,214 @@
+"""Who answers for a face once it has been seen: the outbox and its courier, or at QoS 0 nobody.
+
+The session's callbacks only tell the courier what happened; the courier's own thread does the work.
+"""
+
+import threading
+from typing import Any, Protocol
+
+import structlog
+
+from edge.detector.courier import Courier
+from edge.detector.outbox import Outbox, Parcel
+from edge.detector.settings import DetectorSettings
+from wire import face, status, topics
+from wire.connection import Message, Terms, Will
+from wire.errors import BadMessage, Refused
+from wire.face import Face
+from wire.process import STOP_SECONDS, Stop, spawn
+from wire.session import Session
+
+_RECEIPTS_MOST = 1000
+"""Receipts that the broker may have sent and we have not yet acknowledged."""
+_DRAIN_POLL_SECONDS = 0.2
+
+_log = structlog.get_logger("detector")
+
+
+class Custody(Protocol):
+    """Takes faces over from the detector."""
+
+    session: Session
+
+    def start(self) -> None:
+        """Connect to the local broker."""
+
+    def keep(self, faces: list[Face]) -> None:
+        """Take over the faces of one frame."""
+
+    def finish(self, stop: Stop) -> None:
+        """Wait until every face has reached its goal, or ``stop`` is set."""
+
+    def facts(self) -> dict[str, Any]:
+        """Return what status tells of it."""
+
+    def close(self) -> None:
+        """End; what has not reached its goal stays on disk, if it is there."""
+
+
+def custody_of(settings: DetectorSettings, stop: Stop) -> Custody:
+    """Return the custody that ``MQTT_QOS`` asks for."""
+    return FireAndForget(settings, stop) if settings.mqtt_qos == 0 else Receipted(settings, stop)
+
+
+class Receipted:
+    """QoS 1 and 2: a face is in the outbox until its receipt has come."""
+
+    def __init__(self, settings: DetectorSettings, stop: Stop) -> None:
+        self._stop, self._qos = stop, settings.mqtt_qos
+        self._wake = threading.Event()
+        self._outbox = Outbox(settings.outbox_path, settings.outbox_max_bytes)
+        self._courier = Courier(
+            self._outbox, self._publish, window=settings.outbox_window, resend_after=settings.resend_after
+        )
+        self._forwarders: dict[str, object] = {}
+        cameras = self._outbox.cameras() | {settings.camera_name}
+        self.session = Session(
+            settings.local_link(),
+            _terms(settings),
+            stop,
+            on_message=self._on_message,
+            subscriptions=[
+                *((topics.receipts(camera), 1) for camera in sorted(cameras)),
+                (topics.ALL_FORWARDER_STATUS, 1),
+            ],
+            on_connected=self._on_connected,
+            on_lost=self._on_lost,
+        )
+        if self._outbox.count:
+            _log.info("faces are waiting in the outbox", faces=self._outbox.count)
+
+    def start(self) -> None:
+        """Connect, and send what the outbox holds."""
+        self.session.start()
+        self._thread = spawn("courier", self._run, self._stop)
+
+    def keep(self, faces: list[Face]) -> None:
+        """Commit the faces of one frame to the outbox."""
+        self._outbox.keep(faces)
+        self._wake.set()
+
+    def finish(self, stop: Stop) -> None:
+        """Wait until the outbox is empty, or ``stop`` is set."""
+        while self._outbox.count and not stop:
+            stop.wait(_DRAIN_POLL_SECONDS)
+
+    def facts(self) -> dict[str, Any]:
+        """Return what status tells of the outbox."""
+        oldest = self._outbox.oldest_id()
+        return {
+            "outbox": self._outbox.count,
+            "outbox_bytes": self._outbox.bytes,
+            "oldest": None if oldest is None else face.format_time(face.time_of_id(oldest)),
+            "underway": self._courier.underway,
+            "receipted": self._courier.receipted,
+            "resent": self._courier.resent,
+            "dropped": self._outbox.dropped,
+        }
+
+    def close(self) -> None:
+        """End. Faces without a receipt stay in the outbox for the next run."""
+        self._stop.set()
+        self._wake.set()
+        self._thread.join(STOP_SECONDS)
+        self.session.close()
+        self._courier.step()
+        self._outbox.close()
+
+    def _run(self) -> None:
+        while not self._stop:
+            self._wake.wait(self._courier.step())
+            self._wake.clear()
+
+    def _publish(self, parcel: Parcel) -> None:
+        answer = self.session.publish(
+            topics.faces(parcel.camera), parcel.jpeg, qos=self._qos, properties=parcel.properties
+        )
+        answer.add_done_callback(self._stop.guard(lambda done: _log_refusal(parcel.id, done.exception())))
+
+    def _on_message(self, message: Message) -> None:
+        kind, _, rest = message.topic.partition("/")
+        if kind == "receipts":
+            self._courier.receipt((message.properties.correlation_data or b"").decode("ascii", "replace"), rest)
+        else:
+            self._heed_forwarder(message)
+        self.session.acknowledge(message)
+        self._wake.set()
+
+    def _heed_forwarder(self, message: Message) -> None:
+        """Hold faces back while the forwarder has no way to the cloud; send again once it has a new one."""
+        try:
+            facts = status.decode(message.payload)
+        except BadMessage as error:
+            _log.warning("not a status", topic=message.topic, reason=str(error))
+            return
+        since = facts.get("cloud_up_since") if facts["online"] else None
+        if since is None:
+            self._courier.cloud_down()
+        elif self._forwarders.get(message.topic) != since:
+            self._courier.cloud_up()
+        self._forwarders[message.topic] = since
+
+    def _on_connected(self) -> None:
+        self._courier.link_up()
+        self._wake.set()
+
+    def _on_lost(self) -> None:
+        self._courier.link_down()
+
+
+class FireAndForget:
+    """QoS 0: a face is published once, and lost where the broker is away."""
+
+    def __init__(self, settings: DetectorSettings, stop: Stop) -> None:
+        self.session = Session(settings.local_link(), _terms(settings), stop, on_message=lambda message: None)
+        self._lock = threading.Lock()
+        self._underway = self._published = self._dropped = 0
+
+    def start(self) -> None:
+        """Connect."""
+        self.session.start()
+
+    def keep(self, faces: list[Face]) -> None:
+        """Publish the faces of one frame, once."""
+        for seen in faces:
+            with self._lock:
+                self._underway += 1
+            answer = self.session.publish(
+                topics.faces(seen.origin.camera), seen.jpeg, qos=0, properties=face.encode(seen)
+            )
+            answer.add_done_callback(lambda done: self._done(done.exception()))
+
+    def finish(self, stop: Stop) -> None:
+        """Wait until all has been written to the broker, or ``stop`` is set."""
+        while self._underway and not stop:
+            stop.wait(_DRAIN_POLL_SECONDS)
+
+    def facts(self) -> dict[str, Any]:
+        """Return what status tells of it."""
+        return {"published": self._published, "dropped": self._dropped}
+
+    def close(self) -> None:
+        """End."""
+        self.session.close()
+
+    def _done(self, error: BaseException | None) -> None:
+        with self._lock:
+            self._underway -= 1
+            if error is None:
+                self._published += 1
+            else:
+                self._dropped += 1
+
+
+def _terms(settings: DetectorSettings) -> Terms:
+    return Terms(
+        client_id=f"facewire-detector-{settings.camera_name}",
+        will=Will(topics.status("detector", settings.camera_name), status.OFFLINE),
+        receive_maximum=_RECEIPTS_MOST,
+    )
+
+
+def _log_refusal(face_id: str, error: BaseException | None) -> None:
+    if isinstance(error, Refused):
+        _log.error("refused by the local broker, will be sent again", id=face_id, reason=str(error))

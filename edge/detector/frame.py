@@ -1,0 +1,40 @@
+"""A frame, and what every camera has in common."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol
+
+from edge.detector.yunet import Image
+from wire.process import Stop
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """One picture of a camera."""
+
+    image: Image
+    """Height x width x 3, blue, green, red."""
+    captured_at: datetime
+    """UTC."""
+    clock: float
+    """Seconds on the camera's own clock, which never goes back within a scene; a file's own time for a file."""
+    new_scene: bool = False
+    """Nothing in it continues from the frame before: another image, a file's start, a camera opened again."""
+
+
+class Camera(Protocol):
+    """Where frames come from."""
+
+    skipped: int
+    """Frames that a live camera delivered and nobody had time for."""
+    reopened: int
+    """How often a live camera was opened again after it had failed or hung."""
+
+    def frames(self, stop: Stop) -> Iterator[Frame]:
+        """Yield frames until the camera ends or ``stop`` is set.
+
+        Raises:
+            ConfigurationError: there is no such camera, or nothing in it that can be read.
+        """
+        ...

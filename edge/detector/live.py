@@ -1,0 +1,146 @@
+"""Cameras that are live: always the newest frame, and a watchdog that opens the camera again when it hangs.
+
+``cv2.VideoCapture.read`` can block for good on a lost network camera and cannot be interrupted. So each capture has
+a thread of its own, which the watchdog leaves behind when it opens another.
+"""
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+
+import cv2
+import structlog
+
+from edge.detector.frame import Frame
+from edge.detector.yunet import Image
+from wire.backoff import delay_seconds
+from wire.errors import ConfigurationError, ExitCode
+from wire.process import Stop
+
+HANG_SECONDS = 10.0
+"""A camera without a frame for this long is opened again."""
+OPEN_SECONDS = 20.0
+"""How long opening a camera may take."""
+REOPEN_FIRST_SECONDS = 0.5
+REOPEN_MOST_SECONDS = 4.0
+"""The longest pause before a camera that is gone is opened again."""
+_POLL_SECONDS = 0.2
+"""How soon a wait for a frame notices that the process is to stop."""
+
+_log = structlog.get_logger("camera")
+
+
+class LiveCamera:
+    """A V4L2 device, a network stream or a GStreamer pipeline."""
+
+    def __init__(
+        self, name: str, open_capture: Callable[[], cv2.VideoCapture], hang_seconds: float = HANG_SECONDS
+    ) -> None:
+        """Set up a camera; nothing is opened yet.
+
+        Args:
+            name: what the log calls it, without credentials.
+            open_capture: opens it.
+            hang_seconds: how long it may go without a frame.
+        """
+        self.skipped = 0
+        self.reopened = 0
+        self._name, self._open_capture, self._hang_seconds = name, open_capture, hang_seconds
+
+    def frames(self, stop: Stop) -> Iterator[Frame]:
+        """Yield the newest frame, over and over; see :class:`edge.detector.frame.Camera`."""
+        reader = _Reader(self._open_capture)
+        if not reader.wait_open(OPEN_SECONDS, stop):
+            raise ConfigurationError(
+                f"CAMERA_SOURCE is '{self._name}': expected a camera that can be opened", ExitCode.NO_INPUT
+            )
+        failures = 0
+        while not stop:
+            new_scene = True
+            for image, captured_at, clock in self._read(reader, stop):
+                yield Frame(image, captured_at, clock, new_scene)
+                new_scene, failures = False, 0
+            reader.abandon()
+            if stop:
+                return
+            self.reopened += 1
+            failures += 1
+            stop.wait(delay_seconds(failures, REOPEN_FIRST_SECONDS, REOPEN_MOST_SECONDS))
+            reader = _Reader(self._open_capture)
+            reader.wait_open(OPEN_SECONDS, stop)
+
+    def _read(self, reader: "_Reader", stop: Stop) -> Iterator[tuple[Image, datetime, float]]:
+        last = time.monotonic()
+        while not stop:
+            taken = reader.take(_POLL_SECONDS)
+            if taken is not None:
+                self.skipped += taken.skipped
+                last = time.monotonic()
+                yield taken.image, taken.captured_at, taken.clock
+            elif reader.ended:
+                _log.warning("the camera is gone, opening it again", camera=self._name)
+                return
+            elif time.monotonic() - last > self._hang_seconds:
+                _log.warning("the camera hangs, opening it again", camera=self._name, seconds=self._hang_seconds)
+                return
+
+
+class _Shot:
+    """The newest frame of a capture, and how many before it nobody took."""
+
+    def __init__(self, image: Image, skipped: int) -> None:
+        self.image, self.skipped = image, skipped
+        self.captured_at, self.clock = datetime.now(UTC), time.monotonic()
+
+
+class _Reader:
+    """One capture in a thread of its own."""
+
+    def __init__(self, open_capture: Callable[[], cv2.VideoCapture]) -> None:
+        self._open_capture = open_capture
+        self._changed = threading.Condition()
+        self._shot: _Shot | None = None
+        self._abandoned = False
+        self.opened = False
+        self.ended = False
+        threading.Thread(target=self._run, name="camera", daemon=True).start()
+
+    def wait_open(self, seconds: float, stop: Stop) -> bool:
+        """Wait until the camera is open, and tell whether it is (or whether waiting was called off)."""
+        deadline = time.monotonic() + seconds
+        with self._changed:
+            while not (self.opened or self.ended or stop) and time.monotonic() < deadline:
+                self._changed.wait(_POLL_SECONDS)
+        return self.opened or bool(stop)
+
+    def take(self, seconds: float) -> _Shot | None:
+        """Return the newest frame that nobody has taken yet; None where none has come within ``seconds``."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._shot is not None or self.ended, seconds)
+            shot, self._shot = self._shot, None
+        return shot
+
+    def abandon(self) -> None:
+        """Leave the thread to itself; it lets the camera go as soon as it can."""
+        self._abandoned = True
+
+    def _run(self) -> None:
+        capture = self._open_capture()
+        try:
+            with self._changed:
+                self.opened = capture.isOpened()
+                self._changed.notify_all()
+            while self.opened and not self._abandoned:
+                read, image = capture.read()
+                if not read:
+                    break
+                with self._changed:
+                    skipped = self._shot.skipped + 1 if self._shot is not None else 0
+                    self._shot = _Shot(image, skipped)  # type: ignore[arg-type]
+                    self._changed.notify_all()
+        finally:
+            with self._changed:
+                self.ended = True
+                self._changed.notify_all()
+            capture.release()

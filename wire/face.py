@@ -1,0 +1,260 @@
+"""The face on the wire: a JPEG as payload, its metadata as CloudEvents 1.0 attributes.
+
+MQTT 5 binary mode of CloudEvents 1.0.2: each attribute is a user property, ``datacontenttype`` is the MQTT
+content type, the payload is the data itself. So any CloudEvents consumer reads it, and any image consumer
+just shows it.
+"""
+
+import math
+import re
+import secrets
+import uuid
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+from wire.errors import BadMessage
+from wire.properties import Properties
+from wire.topics import Origin
+
+TYPE = "facewire.face.v1"
+CONTENT_TYPE = "image/jpeg"
+
+REQUIRED = (
+    "specversion",
+    "id",
+    "type",
+    "source",
+    "time",
+    "confidence",
+    "box",
+    "landmarks",
+    "framesize",
+    "track",
+    "model",
+)
+OPTIONAL = ("latitude", "longitude")
+ATTRIBUTES = REQUIRED + OPTIONAL
+
+_MAX_VALUE_BYTES = 256
+"""Of one attribute: S3 keeps at most 2 KiB of metadata with an object."""
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_INTEGER = re.compile(r"-?[0-9]{1,9}")
+_DECIMAL = re.compile(r"-?[0-9]{1,9}(\.[0-9]{1,9})?")
+_MODEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+_FRAMESIZE = re.compile(r"([1-9][0-9]{0,5})x([1-9][0-9]{0,5})")
+
+Point = tuple[float, float]
+Box = tuple[int, int, int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Face:
+    """One face, seen once, by one camera."""
+
+    id: str
+    """UUIDv7 whose milliseconds are the capture time."""
+    origin: Origin
+    """The device and the camera that saw it."""
+    captured_at: datetime
+    """When the frame was captured: UTC, whole milliseconds."""
+    jpeg: bytes
+    """The crop."""
+    confidence: float
+    """The detector's score, 0 to 1."""
+    box: Box
+    """x, y, width, height in pixels of the frame."""
+    landmarks: tuple[Point, Point, Point, Point, Point]
+    """Right eye, left eye, nose tip, right and left corner of the mouth: x, y in pixels of the frame."""
+    framesize: tuple[int, int]
+    """Width and height of the frame in pixels."""
+    track: int
+    """The same number for the same face over successive frames of one camera."""
+    model: str
+    """The detector's model, as in ``yunet-2023mar``."""
+    latitude: float | None = None
+    """Degrees north, WGS 84."""
+    longitude: float | None = None
+    """Degrees east, WGS 84."""
+
+
+def encode(face: Face) -> Properties:
+    """Return the properties with which ``face`` is published; the payload is ``face.jpeg`` itself."""
+    attributes = {
+        "specversion": "1.0",
+        "id": face.id,
+        "type": TYPE,
+        "source": source_of(face.origin),
+        "time": format_time(face.captured_at),
+        "confidence": f"{face.confidence:.3f}",
+        "box": ",".join(map(str, face.box)),
+        "landmarks": ",".join(f"{number:.1f}" for point in face.landmarks for number in point),
+        "framesize": f"{face.framesize[0]}x{face.framesize[1]}",
+        "track": str(face.track),
+        "model": face.model,
+    }
+    if face.latitude is not None and face.longitude is not None:
+        attributes["latitude"] = f"{face.latitude:.6f}"
+        attributes["longitude"] = f"{face.longitude:.6f}"
+    return Properties(
+        content_type=CONTENT_TYPE,
+        correlation_data=face.id.encode("ascii"),
+        user_properties=tuple(attributes.items()),
+    )
+
+
+def decode(properties: Properties, payload: bytes, origin: Origin) -> Face:
+    """Read a face as it arrived on a topic of ``origin``. The payload is not looked into.
+
+    Raises:
+        BadMessage: an attribute is missing, doubled or not what the contract says.
+    """
+    attributes = attributes_of(properties.user_properties)
+    for name in REQUIRED:
+        if name not in attributes:
+            raise BadMessage(f"attribute {name} is missing")
+    if attributes["specversion"] != "1.0":
+        raise _bad(attributes, "specversion", "1.0")
+    if attributes["type"] != TYPE:
+        raise _bad(attributes, "type", TYPE)
+    captured_at = time_of_id(attributes["id"])
+    if parse_time(attributes["time"]) != captured_at:
+        raise _bad(attributes, "time", f"the time in id, {format_time(captured_at)}")
+    if properties.correlation_data not in (None, attributes["id"].encode("ascii")):
+        raise BadMessage("correlation data is not the id")
+    framesize = _FRAMESIZE.fullmatch(attributes["framesize"])
+    if framesize is None:
+        raise _bad(attributes, "framesize", "WIDTHxHEIGHT in pixels")
+    if _MODEL.fullmatch(attributes["model"]) is None:
+        raise _bad(attributes, "model", "a name such as yunet-2023mar")
+    x, y, width, height = _numbers(attributes, "box", 4, _INTEGER)
+    if width < 1 or height < 1:
+        raise _bad(attributes, "box", "a width and a height of 1 pixel or more")
+    flat = _numbers(attributes, "landmarks", 10, _DECIMAL)
+    if ("latitude" in attributes) != ("longitude" in attributes):
+        raise BadMessage("latitude and longitude come together or not at all")
+    return Face(
+        id=attributes["id"],
+        origin=origin,
+        captured_at=captured_at,
+        jpeg=payload,
+        confidence=_number_within(attributes, "confidence", 0, 1),
+        box=(int(x), int(y), int(width), int(height)),
+        landmarks=(
+            (flat[0], flat[1]),
+            (flat[2], flat[3]),
+            (flat[4], flat[5]),
+            (flat[6], flat[7]),
+            (flat[8], flat[9]),
+        ),
+        framesize=(int(framesize[1]), int(framesize[2])),
+        track=int(_number_within(attributes, "track", 0, 999_999_999, _INTEGER)),
+        model=attributes["model"],
+        latitude=_number_within(attributes, "latitude", -90, 90) if "latitude" in attributes else None,
+        longitude=_number_within(attributes, "longitude", -180, 180) if "longitude" in attributes else None,
+    )
+
+
+def is_cloudevent(properties: Properties) -> bool:
+    """Tell whether a message claims to carry metadata: CloudEvents asks for ``specversion`` in each event."""
+    return any(name == "specversion" for name, _ in properties.user_properties)
+
+
+def attributes_of(user_properties: Iterable[tuple[str, str]]) -> dict[str, str]:
+    """Pick the contract's attributes out of user properties, in the contract's order; others are passed over.
+
+    Raises:
+        BadMessage: one is given twice, too long, or not printable ASCII.
+    """
+    found: dict[str, str] = {}
+    for name, value in user_properties:
+        if name not in ATTRIBUTES:
+            continue
+        if name in found:
+            raise BadMessage(f"attribute {name} is given twice")
+        if not (value.isascii() and value.isprintable() and 0 < len(value) <= _MAX_VALUE_BYTES):
+            raise BadMessage(f"attribute {name} is not 1 to {_MAX_VALUE_BYTES} characters of printable ASCII")
+        found[name] = value
+    return {name: found[name] for name in ATTRIBUTES if name in found}
+
+
+def source_of(origin: Origin) -> str:
+    """Return the CloudEvents source of a camera."""
+    return f"/devices/{origin.device}/cameras/{origin.camera}"
+
+
+def mint_id(captured_at: datetime) -> str:
+    """Mint an id for a face captured at ``captured_at``: UUIDv7 (RFC 9562, section 5.7)."""
+    return _uuid(captured_at, version=7, tail=secrets.randbits(74))
+
+
+def id_from_hash(arrived_at: datetime, digest: bytes) -> str:
+    """Derive an id from the time of arrival and a hash of 10 bytes or more: UUIDv8 (RFC 9562, section 5.8).
+
+    The layout is that of version 7, with bits of the hash in place of the random ones.
+    """
+    return _uuid(arrived_at, version=8, tail=int.from_bytes(digest[:10]) >> 6)
+
+
+def time_of_id(face_id: str) -> datetime:
+    """Read the capture time out of a face's id.
+
+    Raises:
+        BadMessage: it is not a UUIDv7 in its canonical, lower-case form.
+    """
+    try:
+        parsed = uuid.UUID(face_id)
+        if str(parsed) != face_id or parsed.version != 7:
+            raise ValueError
+        return _EPOCH + timedelta(milliseconds=parsed.int >> 80)
+    except (ValueError, OverflowError):
+        raise BadMessage(f"id {face_id[:64]!r} is not a lower-case UUIDv7") from None
+
+
+def format_time(moment: datetime) -> str:
+    """Format a moment as RFC 3339, UTC, with milliseconds."""
+    return f"{moment.astimezone(UTC):%Y-%m-%dT%H:%M:%S}.{moment.microsecond // 1000:03d}Z"
+
+
+def parse_time(text: str) -> datetime:
+    """Read an RFC 3339 timestamp, cut to whole milliseconds, as UTC.
+
+    Raises:
+        BadMessage: it is none, or it lacks an offset from UTC.
+    """
+    try:
+        moment = datetime.fromisoformat(text)
+        if moment.tzinfo is None:
+            raise ValueError
+        moment = moment.astimezone(UTC)
+    except (ValueError, OverflowError):
+        raise BadMessage(f"time {text!r} is not an RFC 3339 timestamp such as 2026-11-22T15:04:05.123Z") from None
+    return moment.replace(microsecond=moment.microsecond // 1000 * 1000)
+
+
+def _uuid(moment: datetime, version: int, tail: int) -> str:
+    milliseconds = (moment - _EPOCH) // timedelta(milliseconds=1)
+    high, low = divmod(tail, 1 << 62)
+    return str(uuid.UUID(int=milliseconds << 80 | version << 76 | high << 64 | 0b10 << 62 | low))
+
+
+def _numbers(attributes: Mapping[str, str], name: str, count: int, form: re.Pattern[str]) -> list[float]:
+    parts = attributes[name].split(",")
+    if len(parts) != count or not all(form.fullmatch(part) for part in parts):
+        raise _bad(attributes, name, f"{count} numbers, comma separated")
+    return [float(part) for part in parts]
+
+
+def _number_within(
+    attributes: Mapping[str, str], name: str, low: float, high: float, form: re.Pattern[str] = _DECIMAL
+) -> float:
+    text = attributes[name]
+    number = float(text) if form.fullmatch(text) else math.nan
+    if not low <= number <= high:
+        raise _bad(attributes, name, f"a number from {low} to {high}")
+    return number
+
+
+def _bad(attributes: Mapping[str, str], name: str, expected: str) -> BadMessage:
+    return BadMessage(f"attribute {name} is {attributes[name]!r}: expected {expected}")
