@@ -17,4 +17,5 @@ def delay_seconds(attempt: int, first: float, most: float, chance: float | None 
     Returns:
         Seconds, from 0 to ``most``.
     """
-    return (random.random() if chance is None else chance) * min(most, first * 2 ** min(attempt, 32))
+    longest = min(most, first * 2.0 ** min(attempt, 32))
+    return longest * (random.random() if chance is None else chance)  # noqa: S311 (jitter, not a secret)

@@ -1,16 +1,18 @@
 """paho's client, mended in the places where a face could get lost or stuck.
 
 1. A PUBLISH is read by :mod:`wire.properties`: faster, and no text in a property can drop the connection.
-2. The answers to what we publish are read here. paho takes a PUBREC that refuses (QoS 2) for consent, and drops
+2. At QoS 2 a message is handed over when it arrives, and its PUBREC leaves when it is taken care of. paho sends the
+   PUBREC at once and keeps the message in memory: a crash would lose it.
+3. The answers to what we publish are read here. paho takes a PUBREC that refuses (QoS 2) for consent, and drops
    the connection over a reason code that its table does not list, such as Mosquitto's «packet too large».
-3. However the network thread ends, even by a defect of paho's, somebody is told.
+4. However the network thread ends, even by a defect of paho's, somebody is told.
 
 These are private methods of paho's: the locked requirements pin the version that they fit, and
 ``tests/test_session.py`` shows each of them at work against a real broker.
 """
 
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Literal
 
 from paho.mqtt import client as paho
 from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode
@@ -57,7 +59,7 @@ class Client(paho.Client):
         reason = "closed"
         try:
             super()._thread_main()
-        except Exception as defect:
+        except Exception as defect:  # noqa: BLE001 (whatever it is, the connection is over)
             reason = f"the MQTT client failed: {defect!r}"
         finally:
             self._on_thread_end(reason)
@@ -75,20 +77,18 @@ class Client(paho.Client):
             found, at = properties.unpack(packet, at)
         except BadMessage:
             return MQTTErrorCode.MQTT_ERR_PROTOCOL
-        if qos < 2:
-            self._on_arrival(mid, _topic(topic), packet[at:], qos, retain, found)
-            return MQTTErrorCode.MQTT_ERR_SUCCESS
-        message = paho.MQTTMessage(mid, topic)
-        message.qos, message.retain, message.payload = qos, retain, packet[at:]
-        message.properties = found  # type: ignore[assignment]
-        with self._in_message_mutex:
-            self._in_messages[mid] = message
-        return self._send_pubrec(mid)
+        self._on_arrival(mid, topic.decode("utf-8", "surrogateescape"), packet[at:], qos, retain, found)
+        return MQTTErrorCode.MQTT_ERR_SUCCESS
 
-    def _handle_on_message(self, message: paho.MQTTMessage) -> None:
-        """Hand over a QoS 2 message: paho calls this once, when its PUBREL has come."""
-        found: Any = message.properties
-        self._on_arrival(message.mid, _topic(message._topic), message.payload, message.qos, message.retain, found)
+    def acknowledge(self, mid: int, qos: int) -> None:
+        """Take over a message that has arrived: PUBACK, or PUBREC at QoS 2."""
+        if qos == 1:
+            self._send_puback(mid)
+        elif qos == 2:
+            self._send_pubrec(mid)
+
+    def _handle_pubrel(self) -> MQTTErrorCode:
+        return self._send_pubcomp(self._read_answer()[0])
 
     def _handle_pubrec(self) -> MQTTErrorCode:
         mid, reason_code = self._read_answer()
@@ -120,13 +120,9 @@ class _Reason:
         self.value = value
 
 
-_NO_PROPERTIES = PahoProperties(PacketTypes.PUBACK)
+_NO_PROPERTIES = PahoProperties(PacketTypes.PUBACK)  # type: ignore[no-untyped-call]
 
 
 def reason_text(reason_code: int) -> str:
     """Return what the standard calls a reason code (MQTT 5.0, section 2.4)."""
     return next(iter(ReasonCode.names.get(reason_code, {})), "unknown reason")
-
-
-def _topic(raw: bytes) -> str:
-    return raw.decode("utf-8", "surrogateescape")

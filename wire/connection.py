@@ -95,7 +95,7 @@ class Connection:
             LinkLost: the broker is out of reach, or does not answer.
             Refused: it does not let us in, or not subscribe.
         """
-        properties = PahoProperties(PacketTypes.CONNECT)
+        properties = PahoProperties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
         properties.ReceiveMaximum = self._terms.receive_maximum
         properties.SessionExpiryInterval = self._terms.session_expiry_seconds
         try:
@@ -162,7 +162,7 @@ class Connection:
             message.done = True
             while self._unacknowledged and self._unacknowledged[0].done:
                 first = self._unacknowledged.popleft()
-                self._client.ack(first.mid, first.qos)
+                self._client.acknowledge(first.mid, first.qos)
 
     def close(self, seconds: float) -> None:
         """Send what is queued, say goodbye so that the will is published, and wait for the end of it."""

@@ -47,7 +47,7 @@ class Stop:
         def guarded(*args: P.args, **kwargs: P.kwargs) -> None:
             try:
                 callback(*args, **kwargs)
-            except BaseException as failure:
+            except BaseException as failure:  # noqa: BLE001 (none may go unnoticed)
                 self.fail(failure)
 
         return guarded
@@ -82,9 +82,9 @@ def run(main: Callable[[Mapping[str, str], Stop], None], environ: Mapping[str, s
         if stop.failure is not None:
             raise stop.failure
     except ConfigurationError as mistake:
-        print(mistake, file=sys.stderr, flush=True)
+        print(mistake, file=sys.stderr, flush=True)  # noqa: T201 (logging may not be set up yet)
         return mistake.exit_code
-    except Exception as defect:
+    except Exception as defect:  # noqa: BLE001 (told in full, and in the exit status)
         structlog.get_logger("process").critical("ended by a defect", exc_info=_exc_info(defect))
         return ExitCode.SOFTWARE
     return ExitCode.OK

@@ -40,6 +40,7 @@ Name = Annotated[
     Expected("1 to 64 letters, digits, - or _, the first a letter or digit"),
 ]
 Text = Annotated[str, StringConstraints(min_length=1), Expected("some text")]
+Host = Annotated[str, StringConstraints(pattern=r"^[^\s/]+$"), Expected("a host name or address")]
 Port = Annotated[int, Field(ge=1, le=65535), Expected("a port from 1 to 65535")]
 Switch = Annotated[bool, Expected("true or false")]
 Fraction = Annotated[float, Field(ge=0, le=1), Expected("a number from 0 to 1")]
@@ -79,8 +80,8 @@ class Settings(BaseModel):
         try:
             settings = cls.model_validate(found)
         except ValidationError as error:
-            for detail in error.errors(include_url=False, include_context=False):
-                mistakes.append(cls._mistake(detail["loc"], detail["msg"], found))
+            details = error.errors(include_url=False, include_context=False)
+            mistakes += [cls._mistake(detail["loc"], detail["msg"], found) for detail in details]
         if mistakes:
             raise ConfigurationError("\n".join(mistakes))
         return settings
@@ -113,7 +114,8 @@ class Settings(BaseModel):
             return f"{field.upper()} is {shown}: expected {expected}"
         if info.is_required():
             return f"{field.upper()} is not set: expected {expected}"
-        return f"{field.upper()} is not set, and its default {info.get_default(call_default_factory=True)!r} will not do: expected {expected}"
+        default = info.get_default(call_default_factory=True)
+        return f"{field.upper()} is not set, and its default {default!r} will not do: expected {expected}"
 
 
 def default_device_id() -> str:
@@ -126,7 +128,7 @@ class DeviceSettings(Settings):
 
     device_id: Name = Field(default_factory=default_device_id, validate_default=True)
     """The device's name: a level of its topics and a part of its keys in S3. Default: the host's name."""
-    local_mqtt_host: Text = "broker"
+    local_mqtt_host: Host = "broker"
     """Where the local broker listens."""
     local_mqtt_port: Port = 1883
     local_mqtt_username: Text | None = None
@@ -153,7 +155,7 @@ class MqttSettings(Settings):
 class CloudSettings(MqttSettings):
     """What the processes that talk to the cloud's broker have."""
 
-    cloud_mqtt_host: Text
+    cloud_mqtt_host: Host
     """Where the cloud's broker listens."""
     cloud_mqtt_port: Port | None = None
     """Default: 8883, or 1883 without TLS."""

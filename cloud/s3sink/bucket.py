@@ -11,7 +11,13 @@ from typing import TYPE_CHECKING
 import boto3
 import structlog
 from botocore.config import Config
-from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError, PartialCredentialsError
+from botocore.exceptions import (
+    BotoCoreError,
+    ClientError,
+    NoCredentialsError,
+    ParamValidationError,
+    PartialCredentialsError,
+)
 from tenacity import (
     RetryCallState,
     Retrying,
@@ -94,8 +100,8 @@ class Bucket:
             self._client.head_bucket(Bucket=self._name)
         except (NoCredentialsError, PartialCredentialsError) as error:
             raise ConfigurationError(
-                f"S3_BUCKET is '{self._name}': no credentials for it: {str(error).rstrip('.')}; expected AWS_ACCESS_KEY_ID and "
-                "AWS_SECRET_ACCESS_KEY, a profile or an instance role",
+                f"S3_BUCKET is '{self._name}': no credentials for it ({str(error).rstrip('.')}); expected "
+                "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, a profile or an instance role",
                 ExitCode.NO_PERMISSION,
             ) from None
         except ClientError as error:
@@ -107,8 +113,8 @@ class Bucket:
                 ) from None
             if status in (401, 403):
                 raise ConfigurationError(
-                    f"S3_BUCKET is '{self._name}': access denied; expected credentials with s3:ListBucket on the bucket and "
-                    "s3:PutObject on its objects",
+                    f"S3_BUCKET is '{self._name}': access denied; expected credentials with s3:ListBucket on the "
+                    "bucket and s3:PutObject on its objects",
                     ExitCode.NO_PERMISSION,
                 ) from None
             self._complain(_reason(error))
@@ -154,6 +160,8 @@ class Bucket:
             if code in _NEVER:
                 raise Unacceptable(_reason(error)) from None
             raise Away(_reason(error)) from None
+        except ParamValidationError as error:
+            raise Unacceptable(str(error)) from None
         except BotoCoreError as error:
             raise Away(str(error)) from None
         return Outcome.WRITTEN

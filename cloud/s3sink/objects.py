@@ -92,7 +92,7 @@ def _face(message: Message, prefix: str, origin: Origin) -> Stored:
         key=key_of(prefix, origin, seen.captured_at, seen.id),
         body=message.payload,
         content_type=face.CONTENT_TYPE,
-        metadata={**attributes, "source": face.source_of(origin)},
+        metadata={**attributes, "source": face.source_of(origin), "time": face.format_time(seen.captured_at)},
         receipt_topic=topics.receipts_for(message.topic),
         receipt_id=seen.id.encode("ascii"),
     )
@@ -117,7 +117,6 @@ def _plain(message: Message, prefix: str, origin: Origin, arrived_at: datetime) 
 
 
 def _ascii(text: str) -> str:
-    """Return ``text`` as printable ASCII of bounded length, for an HTTP header."""
-    return "".join(char if " " <= char <= "~" else f"\\u{ord(char):04x}" for char in text[:_REASON_MOST])[
-        :_REASON_MOST
-    ].strip()
+    """Return ``text`` as printable ASCII of bounded length, single-spaced, as signed HTTP headers want it."""
+    printable = "".join(char if " " <= char <= "~" else f"\\u{ord(char):04x}" for char in text[:_REASON_MOST])
+    return " ".join(printable[:_REASON_MOST].split())

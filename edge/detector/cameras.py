@@ -60,8 +60,8 @@ def _open_stream(address: str) -> cv2.VideoCapture:
 def _gstreamer(pipeline: str) -> LiveCamera:
     if not re.search(r"GStreamer:\s+YES", cv2.getBuildInformation()):
         raise ConfigurationError(
-            f"CAMERA_SOURCE is '{GSTREAMER}{pipeline}': this OpenCV is built without GStreamer; expected an image with one "
-            "that has it, such as NVIDIA's for the Jetson",
+            f"CAMERA_SOURCE is '{GSTREAMER}{pipeline}': this OpenCV is built without GStreamer; expected one that has "
+            "it, as in NVIDIA's images for the Jetson",
             ExitCode.NO_INPUT,
         )
     return LiveCamera(GSTREAMER + pipeline, lambda: cv2.VideoCapture(pipeline, cv2.CAP_GSTREAMER))

@@ -3,7 +3,8 @@
 At most a window of them is under way. The rest waits on disk, so an outage fills the edge's disk and never a broker's
 memory. While there is a backlog, every other face that sets out is the newest one: live faces are not held up by it.
 
-The courier is a machine without threads or clocks of its own: what happens is told to it, :meth:`step` does what is due.
+The courier is a machine without threads or clocks of its own: it is told what happens, and :meth:`step` does what is
+due.
 """
 
 import random
@@ -34,7 +35,7 @@ class Courier:
     def __init__(
         self,
         outbox: Outbox,
-        publish: Callable[[Parcel], None],
+        publish: Callable[[Parcel, float], None],
         *,
         window: int,
         resend_after: float,
@@ -45,7 +46,8 @@ class Courier:
 
         Args:
             outbox: where the faces are.
-            publish: sends one on its way; may fail silently, as the receipt alone counts.
+            publish: sends one on its way and is told for how many seconds its receipt will be waited for; may fail
+                silently, as the receipt alone counts.
             window: how many faces may be under way.
             resend_after: seconds until a receipt is overdue for the first time.
             clock: seconds that never go back.
@@ -142,11 +144,12 @@ class Courier:
         if parcel is None:  # it has given way to a newer one
             self._underway.pop(seq, None)
             return False
-        self._underway[seq] = _Sent(parcel.id, attempt, self._clock() + self._patience(attempt))
-        self._publish(parcel)
+        patience = self._patience(attempt)
+        self._underway[seq] = _Sent(parcel.id, attempt, self._clock() + patience)
+        self._publish(parcel, patience)
         return True
 
     def _patience(self, attempt: int) -> float:
         """Return for how many seconds to wait for a receipt: longer each time, with jitter of a quarter."""
-        longest = min(OVERDUE_MOST_SECONDS, self._resend_after * 2 ** min(attempt - 1, 16))
+        longest = min(OVERDUE_MOST_SECONDS, self._resend_after * 2.0 ** min(attempt - 1, 16))
         return longest * (0.75 + 0.25 * self._chance())

@@ -3,7 +3,10 @@
 The session's callbacks only tell the courier what happened; the courier's own thread does the work.
 """
 
+import math
 import threading
+import time
+from dataclasses import replace
 from typing import Any, Protocol
 
 import structlog
@@ -20,7 +23,8 @@ from wire.session import Session
 
 _RECEIPTS_MOST = 1000
 """Receipts that the broker may have sent and we have not yet acknowledged."""
-_DRAIN_POLL_SECONDS = 0.2
+_POLL_SECONDS = 0.1
+_CONNECT_SECONDS = 5.0
 
 _log = structlog.get_logger("detector")
 
@@ -91,7 +95,7 @@ class Receipted:
     def finish(self, stop: Stop) -> None:
         """Wait until the outbox is empty, or ``stop`` is set."""
         while self._outbox.count and not stop:
-            stop.wait(_DRAIN_POLL_SECONDS)
+            stop.wait(_POLL_SECONDS)
 
     def facts(self) -> dict[str, Any]:
         """Return what status tells of the outbox."""
@@ -120,10 +124,10 @@ class Receipted:
             self._wake.wait(self._courier.step())
             self._wake.clear()
 
-    def _publish(self, parcel: Parcel) -> None:
-        answer = self.session.publish(
-            topics.faces(parcel.camera), parcel.jpeg, qos=self._qos, properties=parcel.properties
-        )
+    def _publish(self, parcel: Parcel, patience_seconds: float) -> None:
+        """Send a copy that expires when the next one is due: so no broker's queue grows while S3 is away."""
+        expiring = replace(parcel.properties, message_expiry_seconds=math.ceil(patience_seconds))
+        answer = self.session.publish(topics.faces(parcel.camera), parcel.jpeg, qos=self._qos, properties=expiring)
         answer.add_done_callback(self._stop.guard(lambda done: _log_refusal(parcel.id, done.exception())))
 
     def _on_message(self, message: Message) -> None:
@@ -143,11 +147,12 @@ class Receipted:
             _log.warning("not a status", topic=message.topic, reason=str(error))
             return
         since = facts.get("cloud_up_since") if facts["online"] else None
-        if since is None:
-            self._courier.cloud_down()
-        elif self._forwarders.get(message.topic) != since:
-            self._courier.cloud_up()
+        is_new = since is not None and since != self._forwarders.get(message.topic)
         self._forwarders[message.topic] = since
+        if is_new:
+            self._courier.cloud_up()
+        elif not any(self._forwarders.values()):
+            self._courier.cloud_down()
 
     def _on_connected(self) -> None:
         self._courier.link_up()
@@ -162,12 +167,16 @@ class FireAndForget:
 
     def __init__(self, settings: DetectorSettings, stop: Stop) -> None:
         self.session = Session(settings.local_link(), _terms(settings), stop, on_message=lambda message: None)
+        self._stop = stop
         self._lock = threading.Lock()
         self._underway = self._published = self._dropped = 0
 
     def start(self) -> None:
-        """Connect."""
+        """Connect, and wait a moment for it: what is published before that is lost."""
         self.session.start()
+        deadline = time.monotonic() + _CONNECT_SECONDS
+        while not (self.session.connected or self._stop) and time.monotonic() < deadline:
+            self._stop.wait(_POLL_SECONDS)
 
     def keep(self, faces: list[Face]) -> None:
         """Publish the faces of one frame, once."""
@@ -182,7 +191,7 @@ class FireAndForget:
     def finish(self, stop: Stop) -> None:
         """Wait until all has been written to the broker, or ``stop`` is set."""
         while self._underway and not stop:
-            stop.wait(_DRAIN_POLL_SECONDS)
+            stop.wait(_POLL_SECONDS)
 
     def facts(self) -> dict[str, Any]:
         """Return what status tells of it."""

@@ -75,8 +75,11 @@ class Outbox:
                 self._database = _open(path)
         except (OSError, sqlite3.OperationalError) as error:
             raise ConfigurationError(
-                f"OUTBOX_PATH is '{path}': expected a file that can be written and that no other process has open ({error})"
+                f"OUTBOX_PATH is '{path}': expected a file that can be written and that no other process has open "
+                f"({error})"
             ) from None
+        self._count: int
+        self._bytes: int
         self._count, self._bytes = self._database.execute(
             "SELECT count(*), coalesce(sum(bytes), 0) FROM faces"
         ).fetchone()
@@ -152,12 +155,10 @@ class Outbox:
             most: how many to return at the most.
             newest_first: from the newest back, or from the oldest on.
         """
-        order = "DESC" if newest_first else "ASC"
+        by_age = "SELECT seq FROM faces ORDER BY seq LIMIT ?"
+        by_novelty = "SELECT seq FROM faces ORDER BY seq DESC LIMIT ?"
         with self._lock:
-            rows = self._database.execute(
-                f"SELECT seq FROM faces ORDER BY seq {order} LIMIT ?",
-                (most + len(underway),),
-            ).fetchall()
+            rows = self._database.execute(by_novelty if newest_first else by_age, (most + len(underway),)).fetchall()
         return [seq for (seq,) in rows if seq not in underway][:most]
 
     def get(self, seq: int) -> Parcel | None:

@@ -1,5 +1,6 @@
 """What the detector can be told."""
 
+import re
 from pathlib import Path
 from typing import Annotated, Self
 
@@ -9,6 +10,8 @@ from wire.settings import DeviceSettings, Expected, Fraction, MqttSettings, Name
 
 LARGEST_PAYLOAD_BYTES = 128 * 1024
 """What AWS IoT Core takes in one message; properties come on top of it elsewhere."""
+
+_CREDENTIALS = re.compile(r"(://)[^/@]+@")
 
 
 class DetectorSettings(DeviceSettings, MqttSettings):
@@ -43,6 +46,10 @@ class DetectorSettings(DeviceSettings, MqttSettings):
     """Faces under way without a receipt."""
     resend_after: Annotated[float, Field(ge=1, le=300), Expected("seconds from 1 to 300")] = 30.0
     """Seconds until a receipt is overdue; grows with each attempt, to 5 minutes."""
+
+    def resolved(self) -> dict[str, str]:
+        """Return every variable and its value; a camera's address without the credentials in it."""
+        return super().resolved() | {"CAMERA_SOURCE": _CREDENTIALS.sub(r"\1**********@", self.camera_source)}
 
     @model_validator(mode="after")
     def _place_is_whole(self) -> Self:

@@ -7,6 +7,7 @@ the file of the OpenCV Zoo (``face_detection_yunet_2023mar.onnx.md`` beside it t
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -72,7 +73,7 @@ class FaceDetector:
         if scale < 1.0:
             image = cv2.resize(image, (seen_width, seen_height)).astype(np.uint8, copy=False)
         self._network.setInputSize((seen_width, seen_height))
-        _, rows = self._network.detect(image)
+        rows: Any = self._network.detect(image)[1]  # None where there is no face, whatever the stub says
         if rows is None:
             return []
         back = np.tile((width / seen_width, height / seen_height), 7)

@@ -79,6 +79,8 @@ class Lane:
 
     def take(self, message: Message) -> None:
         """Carry one message over. Called in the source's thread; never blocks."""
+        if self._stop:
+            return  # not acknowledged: the broker delivers it again
         if message.qos == 0 and self.held >= UNACKNOWLEDGED_MOST:
             self.counts.dropped += 1
             _log.warning("dropped: QoS 0 and no way onward", lane=self._name, topic=message.topic)

@@ -1,0 +1,90 @@
+"""Things that tests need, each with sensible defaults that a test changes where it matters."""
+
+import threading
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import cv2
+import numpy as np
+
+from demo.stack import HOST, await_true
+from wire import face
+from wire.connection import Message, Terms
+from wire.face import Face
+from wire.link import Link
+from wire.process import Stop
+from wire.session import Session
+from wire.topics import Origin
+
+CAPTURED_AT = datetime(2026, 11, 22, 15, 4, 5, 123000, tzinfo=UTC)
+
+
+def make_jpeg(width: int = 64, height: int = 64, seed: int = 1) -> bytes:
+    """A JPEG of noise; another seed makes another picture."""
+    noise = np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    return cv2.imencode(".jpg", noise)[1].tobytes()
+
+
+def make_face(**changes: Any) -> Face:
+    """A face as in the contract's example."""
+    captured_at = changes.pop("captured_at", CAPTURED_AT)
+    made = Face(
+        id=face.mint_id(captured_at),
+        origin=Origin("jetson-1", "door"),
+        captured_at=captured_at,
+        jpeg=b"\xff\xd8\xff\xd9",
+        confidence=0.934,
+        box=(412, 96, 118, 141),
+        landmarks=((440.5, 150.25), (500.0, 150.0), (470.0, 180.0), (445.0, 210.0), (495.0, 210.0)),
+        framesize=(1280, 720),
+        track=17,
+        model="yunet-2023mar",
+    )
+    return replace(made, **changes)
+
+
+def make_faces(count: int, **changes: Any) -> list[Face]:
+    """Faces one millisecond apart."""
+    return [make_face(captured_at=CAPTURED_AT + timedelta(milliseconds=i), **changes) for i in range(count)]
+
+
+class Peer:
+    """Any MQTT client: it gathers what arrives, and publishes what it is told to."""
+
+    def __init__(self, port: int, *subscriptions: str, client_id: str | None = None, **terms: Any) -> None:
+        self.stop = Stop()
+        self.messages: list[Message] = []
+        self.on_message: Callable[[Message], None] = lambda message: self.session.acknowledge(message)
+        self._arrived = threading.Condition()
+        self.session = Session(
+            Link("a broker", HOST, port),
+            Terms(client_id=client_id or f"peer-{id(self)}", **terms),
+            self.stop,
+            on_message=self._take,
+            subscriptions=[(topic, 2) for topic in subscriptions],
+        )
+
+    def __enter__(self) -> "Peer":
+        self.session.start()
+        await_true(lambda: self.session.connected, 10, "the peer is connected")
+        return self
+
+    def __exit__(self, *failure: object) -> None:
+        self.session.close()
+        assert self.stop.failure is None
+
+    def await_messages(self, count: int, seconds: float = 10) -> list[Message]:
+        """Wait for the first ``count`` messages."""
+        with self._arrived:
+            assert self._arrived.wait_for(lambda: len(self.messages) >= count, seconds), (
+                f"{len(self.messages)} of {count} messages within {seconds} s"
+            )
+            return self.messages[:count]
+
+    def _take(self, message: Message) -> None:
+        with self._arrived:
+            self.messages.append(message)
+            self._arrived.notify_all()
+        self.on_message(message)

@@ -1,0 +1,169 @@
+"""The contract: what a face is on the wire."""
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.builders import CAPTURED_AT, make_face
+from wire import face
+from wire.errors import BadMessage
+from wire.properties import Properties, unpack
+from wire.topics import Origin
+
+GOLDEN = Path(__file__).with_name("golden") / "face-v1.properties.hex"
+ORIGIN = Origin("jetson-1", "door")
+
+
+def test_golden_file_pins_every_byte_on_the_wire():
+    """A change of these bytes is a change of the contract with every face that is already in an outbox."""
+    golden = make_face(id="01938c3e-0000-7abc-8def-0123456789ab", captured_at=_time_of("01938c3e-0000"))
+    golden = replace(golden, latitude=41.8781, longitude=-87.6298)
+    packed = face.encode(golden).pack()
+    assert packed.hex(" ", 16) == GOLDEN.read_text().strip().replace("\n", " ")
+    assert face.decode(unpack(packed, 0)[0], golden.jpeg, ORIGIN) == replace(
+        golden, landmarks=((440.5, 150.2), (500.0, 150.0), (470.0, 180.0), (445.0, 210.0), (495.0, 210.0))
+    )
+
+
+def _time_of(prefix: str) -> datetime:
+    milliseconds = int(prefix.replace("-", ""), 16)
+    return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=milliseconds)
+
+
+def test_attributes_read_as_the_contract_says():
+    """Names, order and form of every attribute."""
+    seen = make_face()
+    assert dict(face.encode(seen).user_properties) == {
+        "specversion": "1.0",
+        "id": seen.id,
+        "type": "facewire.face.v1",
+        "source": "/devices/jetson-1/cameras/door",
+        "time": "2026-11-22T15:04:05.123Z",
+        "confidence": "0.934",
+        "box": "412,96,118,141",
+        "landmarks": "440.5,150.2,500.0,150.0,470.0,180.0,445.0,210.0,495.0,210.0",
+        "framesize": "1280x720",
+        "track": "17",
+        "model": "yunet-2023mar",
+    }
+    assert face.encode(seen).content_type == "image/jpeg"
+    assert face.encode(seen).correlation_data == seen.id.encode()
+
+
+def test_an_id_is_a_uuid7_of_the_capture_time():
+    """The S3 key follows from device, camera and id, so the id must carry the time."""
+    minted = face.mint_id(CAPTURED_AT)
+    assert minted[14] == "7"
+    assert minted[19] in "89ab"
+    assert face.time_of_id(minted) == CAPTURED_AT
+    assert len({face.mint_id(CAPTURED_AT) for _ in range(1000)}) == 1000
+
+
+def test_an_id_from_a_hash_is_the_same_for_the_same_picture_at_the_same_time():
+    """A plain JPEG that is delivered twice at once is one object."""
+    first = face.id_from_hash(CAPTURED_AT, b"0123456789")
+    assert first == face.id_from_hash(CAPTURED_AT, b"0123456789xyz")
+    assert first != face.id_from_hash(CAPTURED_AT, b"1123456789")
+    assert first[14] == "8"
+
+
+def changed(**changes: str | None) -> Properties:
+    """Properties of a face with attributes changed, or left out where they are None."""
+    attributes = dict(face.encode(make_face()).user_properties) | changes
+    return Properties(user_properties=tuple((name, value) for name, value in attributes.items() if value is not None))
+
+
+@pytest.mark.parametrize("name", face.REQUIRED)
+def test_a_missing_attribute_is_named(name: str):
+    """Whichever it is."""
+    with pytest.raises(BadMessage, match=f"{name} is missing"):
+        face.decode(changed(**{name: None}), b"", ORIGIN)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("specversion", "2.0"),
+        ("id", "../../etc/passwd"),
+        ("id", "01938C3E-0000-7ABC-8DEF-0123456789AB"),
+        ("id", "{01938c3e-0000-7abc-8def-0123456789ab}"),
+        ("id", "00000000-0000-4000-8000-000000000000"),
+        ("type", "something.else"),
+        ("time", "yesterday"),
+        ("time", "2026-11-22T15:04:05.123"),
+        ("time", "2026-11-22T15:04:05.124Z"),
+        ("confidence", "1.5"),
+        ("confidence", "nan"),
+        ("confidence", "1e-3"),
+        ("confidence", "٠.٥"),
+        ("box", "1,2,3"),
+        ("box", "1,2,0,4"),
+        ("box", "a,b,c,d"),
+        ("landmarks", "1,2,3,4"),
+        ("framesize", "0x0"),
+        ("framesize", "1280*720"),
+        ("track", "-1"),
+        ("track", "1.5"),
+        ("model", "yu/net"),
+        ("model", "x" * 300),
+        ("source", ""),
+        ("source", "\x00"),
+        ("latitude", "41"),
+    ],
+)
+def test_a_wrong_attribute_is_named(name: str, value: str):
+    """So that the reason in quarantine says what to mend."""
+    with pytest.raises(BadMessage, match=name):
+        face.decode(changed(**{name: value}), b"", ORIGIN)
+
+
+def test_a_doubled_attribute_is_refused():
+    """Two ids in one message are no id."""
+    twice = changed().user_properties
+    with pytest.raises(BadMessage, match="id is given twice"):
+        face.decode(Properties(user_properties=(*twice, ("id", "x"))), b"", ORIGIN)
+
+
+def test_correlation_data_must_be_the_id():
+    """Else a receipt could be asked for in another face's name."""
+    with pytest.raises(BadMessage, match="correlation"):
+        face.decode(replace(changed(), correlation_data=b"another"), b"", ORIGIN)
+
+
+def test_strange_user_properties_are_passed_over():
+    """CloudEvents may carry extensions that we do not know."""
+    extended = Properties(user_properties=(("traceparent", "00-ab"), *changed().user_properties))
+    assert face.decode(extended, b"", ORIGIN).track == 17
+
+
+@given(
+    milliseconds=st.integers(0, 2**47),
+    confidence=st.floats(0, 1),
+    box=st.tuples(*[st.integers(0, 99999)] * 2, *[st.integers(1, 99999)] * 2),
+    track=st.integers(0, 999_999_999),
+    place=st.none() | st.tuples(st.floats(-90, 90), st.floats(-180, 180)),
+)
+def test_decoding_gives_back_what_was_encoded(milliseconds, confidence, box, track, place):
+    """To the precision of the wire, for any face."""
+    captured_at = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=milliseconds)
+    latitude, longitude = place or (None, None)
+    sent = make_face(
+        captured_at=captured_at, confidence=confidence, box=box, track=track, latitude=latitude, longitude=longitude
+    )
+    got = face.decode(unpack(face.encode(sent).pack(), 0)[0], sent.jpeg, sent.origin)
+    assert (got.id, got.captured_at, got.box, got.track) == (sent.id, captured_at, box, track)
+    assert got.confidence == pytest.approx(confidence, abs=0.0005)
+    if latitude is not None:
+        assert got.latitude == pytest.approx(latitude, abs=1e-6)
+        assert got.longitude == pytest.approx(longitude, abs=1e-6)
+
+
+@given(st.lists(st.tuples(st.text(max_size=20), st.text(max_size=40)), max_size=12))
+def test_decoding_anything_else_is_a_bad_message(user_properties):
+    """And never another error."""
+    with pytest.raises(BadMessage):
+        face.decode(Properties(user_properties=tuple(user_properties)), b"", ORIGIN)

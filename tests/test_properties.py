@@ -1,0 +1,68 @@
+"""MQTT 5 properties as bytes, held against paho's own."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties as PahoProperties
+
+from wire.errors import BadMessage
+from wire.properties import Properties, unpack
+
+text = st.text(st.characters(blacklist_categories=("Cs",), blacklist_characters="\x00\ufeff"), max_size=30)
+optional_text = st.none() | text
+properties = st.builds(
+    Properties,
+    content_type=optional_text,
+    correlation_data=st.none() | st.binary(max_size=50),
+    user_properties=st.lists(st.tuples(text, text), max_size=15).map(tuple),
+    response_topic=optional_text,
+    payload_format=st.none() | st.sampled_from([0, 1]),
+    message_expiry_seconds=st.none() | st.integers(0, 2**32 - 1),
+)
+
+
+@given(properties, st.binary(max_size=100))
+def test_paho_reads_what_we_write_and_we_read_what_paho_writes(ours: Properties, payload: bytes):
+    """For any properties, the payload behind them untouched."""
+    packed = ours.pack()
+    theirs = PahoProperties(PacketTypes.PUBLISH)
+    _, length = theirs.unpack(packed + payload)
+    assert length == len(packed)
+    assert getattr(theirs, "ContentType", None) == ours.content_type
+    assert getattr(theirs, "CorrelationData", None) == ours.correlation_data
+    assert tuple(getattr(theirs, "UserProperty", ())) == ours.user_properties
+    assert getattr(theirs, "ResponseTopic", None) == ours.response_topic
+    assert getattr(theirs, "PayloadFormatIndicator", None) == ours.payload_format
+    assert getattr(theirs, "MessageExpiryInterval", None) == ours.message_expiry_seconds
+    theirs.TopicAlias = 7
+    theirs.SubscriptionIdentifier = 300
+    back, start = unpack(theirs.pack() + payload, 0)
+    assert back == ours
+    assert (theirs.pack() + payload)[start:] == payload
+
+
+def test_text_that_is_no_utf8_survives_the_way():
+    """What a property says is judged by who needs it, not by the transport."""
+    raw = b"\x00\x02\xff\xfe\x00\x01x"
+    packed = bytes((len(raw) + 1, 0x26)) + raw
+    found, _ = unpack(packed, 0)
+    assert found.pack() == packed
+
+
+@given(st.binary(max_size=60))
+def test_any_bytes_are_read_or_refused(raw: bytes):
+    """And never anything worse."""
+    try:
+        found, start = unpack(raw, 0)
+    except BadMessage:
+        return
+    assert start <= len(raw)
+    assert unpack(found.pack(), 0)[0] == found
+
+
+@pytest.mark.parametrize("raw", ["", "05", "0226", "0411ffffffff", "ffffffffff01", "0526000561"])
+def test_broken_properties_are_refused(raw: str):
+    """Cut short, of another packet's kind, or longer than they say."""
+    with pytest.raises(BadMessage):
+        unpack(bytes.fromhex(raw), 0)

@@ -1,0 +1,51 @@
+"""Topics, and the one mapping rule."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from wire import topics
+from wire.errors import BadMessage
+
+names = st.from_regex(topics.NAME_PATTERN, fullmatch=True)
+
+
+@given(names, names)
+def test_the_mapping_rule_goes_there_and_back(device: str, camera: str):
+    """Up, the prefix is put in front; down, it is taken off; nothing else changes."""
+    up = topics.to_cloud(device, topics.faces(camera))
+    assert topics.origin_of(up) == (device, camera)
+    down = topics.receipts_for(up)
+    assert topics.to_local(device, down) == topics.receipts(camera)
+
+
+@pytest.mark.parametrize(
+    "topic",
+    [
+        "faces/door",
+        "devices/jetson-1/faces",
+        "devices/jetson-1/faces/door/extra",
+        "devices/../faces/door",
+        "devices/jetson-1/faces/a=b",
+        "devices/jetson-1/faces/",
+        "devices//faces/door",
+        "devices/jetson-1/status/door",
+        "things/jetson-1/faces/door",
+        "devices/jetson-1/faces/dö\udcff",
+        "devices/jetson-1/faces/" + "x" * 65,
+    ],
+)
+def test_a_topic_of_another_shape_has_no_origin(topic: str):
+    """So no receipt can be made out of it, and no key."""
+    with pytest.raises(BadMessage):
+        topics.origin_of(topic)
+    with pytest.raises(BadMessage):
+        topics.receipts_for(topic)
+
+
+def test_a_receipt_of_another_device_is_not_carried_down():
+    """Whatever the cloud's broker delivers."""
+    with pytest.raises(BadMessage):
+        topics.to_local("jetson-1", "devices/jetson-2/receipts/door")
+    with pytest.raises(BadMessage):
+        topics.to_local("jetson-1", "devices/jetson-10/receipts/door")
