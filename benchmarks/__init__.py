@@ -1,0 +1,1 @@
+"""Each benchmark prints a table: this project beside its peers, in one run. Quote medians and ratios."""

@@ -6,6 +6,7 @@ with Stack(folder) as stack:
     ...
 """
 
+import contextlib
 import os
 import re
 import secrets
@@ -187,12 +188,12 @@ class Stack:
         """End every process: first those of Facewire, then the servers."""
         ours = [program for name, program in self.programs.items() if name in MODULES]
         servers = [program for name, program in self.programs.items() if name not in MODULES]
-        for program in (*ours, *servers):
+        for program in ours:
             if program.running:
-                try:
+                with contextlib.suppress(subprocess.TimeoutExpired):
                     program.stop()
-                except subprocess.TimeoutExpired:
-                    pass
+        for program in servers:  # they have nothing to finish once ours are gone
+            program.kill()
 
     def start_servers(self) -> None:
         """Start both brokers and the S3 server, and make the bucket."""
@@ -201,12 +202,17 @@ class Stack:
         self.start_broker("cloud-broker")
         self.make_bucket()
 
-    def start_broker(self, name: str) -> Program:
-        """Start ``local-broker`` or ``cloud-broker`` with the configuration that its image has, on a free port."""
+    def start_broker(self, name: str, extra: str = "") -> Program:
+        """Start ``local-broker`` or ``cloud-broker`` with the configuration that its image has, on a free port.
+
+        Args:
+            name: which one.
+            extra: more lines of configuration.
+        """
         side, port = ("edge", self.local_port) if name == "local-broker" else ("cloud", self.cloud_port)
         text = (ROOT / side / "broker" / "mosquitto.conf").read_text()
         config = self.folder / f"{name}.conf"
-        config.write_text(re.sub(r"^listener .*$", f"listener {port} {HOST}", text, count=1, flags=re.MULTILINE))
+        config.write_text(re.sub(r"^listener .*$", f"listener {port} {HOST}", text, count=1, flags=re.MULTILINE) + extra)
         program = self._program(name, [find_program("mosquitto"), "-c", str(config)], os.environ)
         await_true(lambda: listens(port), 10, f"{name} listens")
         return program

@@ -62,6 +62,15 @@ def test_a_message_that_is_too_large_is_refused_and_the_link_stays(strict_port: 
         assert peer.session.connected
 
 
+def test_a_message_over_the_limit_that_the_broker_tells_is_not_even_sent(servers: Stack):
+    """Mosquitto would end the connection over it; a forwarder would send it again, and again."""
+    with Peer(servers.cloud_port, "large/#") as peer:
+        with pytest.raises(Refused, match="packet too large"):
+            result(peer.session.publish("large/a", bytes(262_144), qos=1))
+        assert result(peer.session.publish("large/a", bytes(262_000), qos=1)) == SUCCESS
+        assert peer.session.connected
+
+
 def test_nobody_has_subscribed_is_told(servers: Stack):
     """The broker accepts such a message and forgets it: the forwarder must know."""
     with Peer(servers.local_port) as peer:

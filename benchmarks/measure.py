@@ -1,0 +1,60 @@
+"""What the benchmarks share: memory of running processes, and a table."""
+
+import statistics
+import threading
+from collections.abc import Mapping, Sequence
+from types import TracebackType
+from typing import Self
+
+import psutil
+from rich.console import Console
+from rich.table import Table
+
+
+class PeakMemory:
+    """Watches the resident memory of processes while it is entered."""
+
+    def __init__(self, pids: Mapping[str, int]) -> None:
+        self.peak_bytes = dict.fromkeys(pids, 0)
+        """The most that each has had, by name."""
+        self._processes = {name: psutil.Process(pid) for name, pid in pids.items()}
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._ended.set()
+        self._thread.join()
+
+    def _watch(self) -> None:
+        while not self._ended.wait(0.05):
+            for name, process in self._processes.items():
+                try:
+                    self.peak_bytes[name] = max(self.peak_bytes[name], process.memory_info().rss)
+                except psutil.Error:
+                    continue
+
+
+def megabytes(size: float) -> str:
+    """Format bytes as MB."""
+    return f"{size / 1e6:.0f} MB"
+
+
+def spread(numbers: Sequence[float], form: str = ".0f") -> str:
+    """Format repeated measurements as median (least to most)."""
+    return f"{statistics.median(numbers):{form}}  ({min(numbers):{form}} to {max(numbers):{form}})"
+
+
+def show(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Print a table."""
+    table = Table(title=title, title_justify="left")
+    for number, column in enumerate(columns):
+        table.add_column(column, justify="left" if number == 0 else "right")
+    for row in rows:
+        table.add_row(*row)
+    Console(width=110).print(table)

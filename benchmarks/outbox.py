@@ -1,0 +1,128 @@
+"""How many faces a second are safe on this machine's disk, and what that costs in memory, beside other ways.
+
+``python -m benchmarks.outbox``. Every way makes each face durable (fsync) before it takes the next.
+"""
+
+import os
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import psutil
+
+from benchmarks.measure import megabytes, show
+from edge.detector.outbox import Outbox
+from wire import face
+from wire.face import Face
+from wire.topics import Origin
+
+FACE_BYTES = 20_000
+FACES = 20_000
+PEER_FACES = 1000
+BATCH = 500
+"""Faces for which one rate is measured."""
+
+
+def main() -> None:
+    """Commit faces in each way and print the table."""
+    rows = []
+    with tempfile.TemporaryDirectory(dir=Path.cwd()) as name:
+        folder = Path(name)
+        outbox = Outbox(folder / "outbox.db", 1 << 30)
+        rows.append(_measure("Facewire's outbox: SQLite, WAL, synchronous=FULL", lambda one: outbox.keep([one]), FACES))
+
+        four = Outbox(folder / "four.db", 1 << 30)
+        pending: list[Face] = []
+
+        def keep_by_fours(one: Face) -> None:
+            pending.append(one)
+            if len(pending) == 4:
+                four.keep(pending)
+                pending.clear()
+
+        rows.append(_measure("  the same, four faces in each frame", keep_by_fours, PEER_FACES * 4))
+        rows.append(_measure("a file per face: write, fsync, rename, fsync folder", _file_per_face(folder), PEER_FACES))
+        rows.append(_measure("one log file: append, fsync", _log_file(folder), PEER_FACES))
+    show(
+        f"Faces of {FACE_BYTES // 1000} kB made durable, one after another",
+        ["", "faces", "faces/s: median", "slowest 500", "memory at 1,000", "memory at the end"],
+        rows,
+    )
+
+
+def _measure(name: str, keep: Callable[[Face], object], count: int) -> list[str]:
+    process = psutil.Process()
+    rates, early = [], 0
+    made = 0
+    while made < count:
+        batch = _faces(BATCH)
+        began = time.perf_counter()
+        for one in batch:
+            keep(one)
+        rates.append(BATCH / (time.perf_counter() - began))
+        made += BATCH
+        if made == 2 * BATCH:
+            early = process.memory_info().rss
+    late = process.memory_info().rss
+    return [
+        name,
+        str(made),
+        f"{statistics.median(rates):.0f}",
+        f"{min(rates):.0f}",
+        megabytes(early),
+        megabytes(late),
+    ]
+
+
+def _file_per_face(folder: Path) -> Callable[[Face], None]:
+    target = folder / "files"
+    target.mkdir()
+
+    def keep(one: Face) -> None:
+        part = target / f"{one.id}.part"
+        with part.open("wb") as file:
+            file.write(face.encode(one).pack() + one.jpeg)
+            file.flush()
+            os.fsync(file.fileno())
+        part.rename(target / f"{one.id}.jpg")
+        handle = os.open(target, os.O_RDONLY)
+        os.fsync(handle)
+        os.close(handle)
+
+    return keep
+
+
+def _log_file(folder: Path) -> Callable[[Face], None]:
+    file = (folder / "log").open("ab")
+
+    def keep(one: Face) -> None:
+        file.write(face.encode(one).pack() + one.jpeg)
+        file.flush()
+        os.fsync(file.fileno())
+
+    return keep
+
+
+def _faces(count: int) -> list[Face]:
+    now = datetime.now(UTC)
+    one = Face(
+        id="",
+        origin=Origin("jetson-1", "door"),
+        captured_at=now.replace(microsecond=0),
+        jpeg=os.urandom(FACE_BYTES),
+        confidence=0.9,
+        box=(10, 20, 100, 120),
+        landmarks=((1, 2), (3, 4), (5, 6), (7, 8), (9, 10)),
+        framesize=(640, 360),
+        track=1,
+        model="yunet-2023mar",
+    )
+    return [replace(one, id=face.mint_id(now)) for _ in range(count)]
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,240 @@
+"""Throughput, latency and memory of the chain, part by part and as a whole, beside what one would use instead.
+
+``python -m benchmarks.pipeline``. All on this machine, over loopback, against a real Mosquitto and a real S3 server.
+"""
+
+import argparse
+import os
+import statistics
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import cv2
+
+from benchmarks.measure import PeakMemory, megabytes, show, spread
+from demo.camera import NetworkCamera
+from demo.film import clip
+from demo.stack import BUCKET, DEVICE, HOST, MODULES, Stack, await_true
+from wire import face, topics
+from wire.connection import Message, Terms
+from wire.face import Face
+from wire.link import Link
+from wire.process import Stop
+from wire.session import Session
+from wire.topics import Origin
+
+FACES = 1000
+FACE_BYTES = 10_000
+ROUNDS = 5
+LIVE_SECONDS = 20
+WINDOW = 64
+"""Faces under way at once, as the detector has it by default."""
+CLIP = "WolfgangLanger_Pexels.mp4"
+
+
+def main() -> None:
+    """Run every part and print its table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=ROUNDS, help="how often each throughput is measured")
+    rounds = parser.parse_args().rounds
+    with tempfile.TemporaryDirectory() as folder, Stack(Path(folder)) as stack:
+        stack.folder.chmod(0o755)
+        stack.start_servers()
+        forwarding(stack, rounds)
+        writing(stack, rounds)
+        whole_chain(stack)
+
+
+def forwarding(stack: Stack, rounds: int) -> None:
+    """From a publisher at the edge to a subscriber in the cloud: our forwarder beside Mosquitto's own bridge."""
+    stack.start("forwarder", RECEIPTS="broker")
+    with PeakMemory({"forwarder": stack.programs["forwarder"].pid}) as memory:
+        ours = [_forward(stack) for _ in range(rounds)]
+    stack.programs["forwarder"].stop()
+    bridge = f"""
+connection to-cloud
+address {HOST}:{stack.cloud_port}
+bridge_protocol_version mqttv50
+max_inflight_messages {WINDOW}
+cleansession false
+topic faces/# out 1 "" devices/{DEVICE}/
+"""
+    stack.programs["local-broker"].stop()
+    stack.start_broker("local-broker", bridge)
+    theirs = [_forward(stack) for _ in range(rounds)]
+    stack.programs["local-broker"].stop()
+    stack.start_broker("local-broker")
+    show(
+        f"Forwarding {FACES} faces of {FACE_BYTES // 1000} kB at QoS 1, {WINDOW} under way",
+        ["", "faces/s: median", "memory", "acknowledges after"],
+        [
+            [
+                "Facewire's forwarder",
+                spread(ours),
+                megabytes(memory.peak_bytes["forwarder"]),
+                "the cloud's positive PUBACK",
+            ],
+            ["Mosquitto's bridge (in the broker, C)", spread(theirs), "-", "its own queue has it"],
+        ],
+    )
+
+
+def writing(stack: Stack, rounds: int) -> None:
+    """From the cloud's broker to S3: our sink beside boto3 called by hand."""
+    s3 = stack.s3()
+
+    def put(key: str) -> None:
+        s3.put_object(Bucket=BUCKET, Key=key, Body=os.urandom(FACE_BYTES), ContentType="image/jpeg")
+
+    def by_hand(workers: int) -> float:
+        keys = [f"peer/{time.time_ns()}-{number}" for number in range(FACES // 2)]
+        began = time.perf_counter()
+        with ThreadPoolExecutor(workers) as pool:
+            list(pool.map(put, keys))
+        return len(keys) / (time.perf_counter() - began)
+
+    stack.start("s3sink")
+    with PeakMemory({"s3sink": stack.programs["s3sink"].pid}) as memory:
+        ours = [_write(stack) for _ in range(rounds)]
+    stack.programs["s3sink"].stop()
+    show(
+        f"Writing faces of {FACE_BYTES // 1000} kB to S3 (SeaweedFS)",
+        ["", "writes/s: median", "memory"],
+        [
+            ["Facewire's sink: MQTT in, conditional writes, receipts", spread(ours), megabytes(memory.peak_bytes["s3sink"])],
+            ["boto3 put_object, 16 threads, nothing around it", spread([by_hand(16) for _ in range(rounds)]), "-"],
+            ["boto3 put_object, one after another", spread([by_hand(1) for _ in range(rounds)]), "-"],
+        ],
+    )
+
+
+def whole_chain(stack: Stack) -> None:
+    """Camera to S3: as fast as a film can be read, and in real time from a network camera."""
+    for name in ("s3sink", "forwarder"):
+        stack.start(name)
+    await_true(lambda: stack.programs["forwarder"].output().count("connected") >= 2, 20, "the forwarder is connected")
+    began = time.perf_counter()
+    detector = stack.start("detector", CAMERA_SOURCE=str(clip(CLIP)), FACE_INTERVAL="0")
+    with PeakMemory({name: stack.programs[name].pid for name in MODULES}) as memory:
+        detector.wait(300)
+    seconds = time.perf_counter() - began
+    faces = len(stack.keys(f"faces/device={DEVICE}/camera=door/"))
+    latencies = _live(stack)
+    show(
+        "The whole chain: camera, detector, broker, forwarder, broker, sink, S3",
+        ["", ""],
+        [
+            ["a film of 640x360 as fast as it goes: faces stored", str(faces)],
+            ["  faces/s, start of the detector to its end", f"{faces / seconds:.0f}"],
+            [f"a network camera, 24 frames/s for {LIVE_SECONDS} s: faces signed for", str(len(latencies))],
+            ["  capture to S3 and signed: median", f"{statistics.median(latencies) * 1000:.0f} ms"],
+            ["  capture to S3 and signed: p99", f"{sorted(latencies)[int(len(latencies) * 0.99)] * 1000:.0f} ms"],
+            *([f"resident memory at most: {name}", megabytes(memory.peak_bytes[name])] for name in MODULES),
+        ],
+    )
+
+
+def _live(stack: Stack) -> list[float]:
+    """Return for each face the seconds from its capture to its receipt at the edge."""
+    capture, jpegs = cv2.VideoCapture(str(clip(CLIP))), []
+    while len(jpegs) < 24 * 5:
+        jpegs.append(cv2.imencode(".jpg", capture.read()[1])[1].tobytes())
+    latencies: list[float] = []
+
+    def signed(message: Message) -> None:
+        now = datetime.now(UTC)
+        captured_at = face.time_of_id((message.properties.correlation_data or b"").decode())
+        latencies.append((now - captured_at).total_seconds())
+        watcher.acknowledge(message)
+
+    watcher = _session(stack.local_port, signed, topics.receipts("live"))
+    with NetworkCamera(jpegs, frames_per_second=24) as camera:
+        stack.start("detector", CAMERA_SOURCE=camera.address, CAMERA_NAME="live", FACE_INTERVAL="0")
+        await_true(lambda: len(latencies) >= 24 * (LIVE_SECONDS - 2), 3 * LIVE_SECONDS, "faces of the live camera")
+        stack.programs["detector"].stop()
+    watcher.close()
+    return latencies
+
+
+def _forward(stack: Stack) -> float:
+    """Return faces/s from the first publication to the last arrival."""
+    return _push(stack.local_port, stack.cloud_port, topics.faces("bench"), topics.ALL_DEVICES_FACES)
+
+
+def _write(stack: Stack) -> float:
+    """Return faces/s from the first publication to the last receipt."""
+    topic = topics.to_cloud(DEVICE, topics.faces("bench"))
+    return _push(stack.cloud_port, stack.cloud_port, topic, topics.receipts_for(topic))
+
+
+def _push(port_in: int, port_out: int, topic: str, watched: str) -> float:
+    """Publish faces with a window of them under way, and wait until as many messages have come out on ``watched``."""
+    room, arrived = threading.Semaphore(WINDOW), 0
+    done = threading.Event()
+
+    def count(message: Message) -> None:
+        nonlocal arrived
+        arrived += 1
+        watcher.acknowledge(message)
+        room.release()
+        if arrived == FACES:
+            done.set()
+
+    watcher = _session(port_out, count, watched)
+    publisher = _session(port_in, lambda message: None)
+    made = _faces()
+    began = time.perf_counter()
+    for one in made:
+        room.acquire()
+        publisher.publish(topic, one.jpeg, qos=1, properties=face.encode(one))
+    if not done.wait(120):
+        raise TimeoutError(f"{arrived} of {FACES} messages arrived")
+    seconds = time.perf_counter() - began
+    publisher.close()
+    watcher.close()
+    return FACES / seconds
+
+
+def _session(port: int, on_message: Callable[[Message], None], *subscriptions: str) -> Session:
+    session = Session(
+        Link("broker", HOST, port),
+        Terms(client_id=f"bench-{time.time_ns()}", receive_maximum=256),
+        Stop(),
+        on_message=on_message,
+        subscriptions=[(topic, 1) for topic in subscriptions],
+    )
+    session.start()
+    await_true(lambda: session.connected, 10, "connected")
+    return session
+
+
+def _faces() -> list[Face]:
+    """Make faces as the detector does, with a picture that passes for a JPEG."""
+    capture = cv2.VideoCapture(str(clip(CLIP)))
+    jpeg = cv2.imencode(".jpg", capture.read()[1][:200, :200])[1].tobytes()
+    jpeg = jpeg + os.urandom(FACE_BYTES - len(jpeg)) if len(jpeg) < FACE_BYTES else jpeg
+    now = datetime.now(UTC)
+    now = now.replace(microsecond=now.microsecond // 1000 * 1000)
+    one = Face(
+        id="",
+        origin=Origin(DEVICE, "bench"),
+        captured_at=now,
+        jpeg=jpeg,
+        confidence=0.9,
+        box=(10, 20, 100, 120),
+        landmarks=((1, 2), (3, 4), (5, 6), (7, 8), (9, 10)),
+        framesize=(640, 360),
+        track=1,
+        model="yunet-2023mar",
+    )
+    return [replace(one, id=face.mint_id(now)) for _ in range(FACES)]
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,80 @@
+"""``make chaos``: kill and cut at random, then count. Ends with 1 where a face was lost or stored twice.
+
+python -m tests.chaos [--faults 100] [--faces 3000] [--seed N] [--longest 20] [--only KIND,KIND] [--list]
+"""
+
+import argparse
+import secrets
+import shutil
+import signal
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from types import FrameType
+
+from demo.stack import ROOT, find_program
+from tests.chaos.faults import KINDS, plan
+from tests.chaos.report import Report
+from tests.chaos.run import Run
+from tests.chaos.site import Site
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run as ``arguments`` say and return the exit status."""
+    options = _parse(arguments)
+    if options.list:
+        print(*KINDS, sep="\n")
+        return 0
+    for program in ("mosquitto", "weed"):
+        find_program(program)
+    folder = ROOT / "build" / "chaos" / str(options.seed)
+    shutil.rmtree(folder, ignore_errors=True)
+    print(f"seed {options.seed}, logs in {folder.relative_to(ROOT)}", flush=True)
+    began_at = time.monotonic()
+    with Site(folder, options.seed) as site:
+        site.start()
+        faults = plan(options.seed, options.faults, options.longest, options.only)
+        run = Run(site, faults, options.faces)
+        run.run()
+        report = Report.of(options.seed, time.monotonic() - began_at, site, run)
+    report.show()
+    report.save(folder / "result.json")
+    if report.passed:
+        _forget_data(folder)
+        return 0
+    return 1
+
+
+def _parse(arguments: Sequence[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser("python -m tests.chaos", description="Kill everything at random, count the faces.")
+    parser.add_argument("--faults", type=int, default=100, help="how many faults (100)")
+    parser.add_argument("--faces", type=int, default=3000, help="how many faces at least (3000)")
+    parser.add_argument("--seed", type=int, default=secrets.randbelow(1_000_000), help="of the faults (a random one)")
+    parser.add_argument("--longest", type=float, default=20.0, help="seconds that a link is out of order at most (20)")
+    parser.add_argument("--only", type=_kinds, default=KINDS, metavar="KIND,KIND", help="only these faults")
+    parser.add_argument("--list", action="store_true", help="list the kinds of faults")
+    return parser.parse_args(arguments)
+
+
+def _kinds(text: str) -> tuple[str, ...]:
+    kinds = tuple(text.split(","))
+    unknown = [kind for kind in kinds if kind not in KINDS]
+    if unknown:
+        raise argparse.ArgumentTypeError(f"{', '.join(unknown)}: expected some of {', '.join(KINDS)}")
+    return kinds
+
+
+def _forget_data(folder: Path) -> None:
+    """Delete the objects and pictures of a run that went well; its logs and books stay."""
+    for name in ("s3", "pictures", "empty"):
+        shutil.rmtree(folder / name, ignore_errors=True)
+
+
+def _on_sigterm(number: int, frame: FrameType | None) -> None:
+    sys.exit(128 + number)  # by way of Site.__exit__, which ends every process
+
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, _on_sigterm)
+    sys.exit(main(sys.argv[1:]))

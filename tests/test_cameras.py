@@ -1,0 +1,168 @@
+"""Every camera source: what it yields, and how it says that it cannot."""
+
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from demo.camera import NetworkCamera
+from demo.film import clip
+from demo.stack import HOST, await_true, free_port
+from edge.detector.cameras import camera_of, without_credentials
+from edge.detector.files import ImageFolder, VideoFile
+from edge.detector.live import LiveCamera
+from tests.builders import make_jpeg
+from wire.errors import ConfigurationError, ExitCode
+from wire.process import Stop
+
+
+def test_a_video_yields_every_frame_with_its_own_time():
+    """472 frames at 24000/1001 per second."""
+    frames = list(camera_of(str(clip("WolfgangLanger_Pexels.mp4")), loop=False).frames(Stop()))
+    assert len(frames) == 472
+    clocks = np.array([frame.clock for frame in frames])
+    assert np.allclose(np.diff(clocks), 1001 / 24000, atol=0.002)
+    spans = np.array([(frame.captured_at - frames[0].captured_at).total_seconds() for frame in frames])
+    assert np.allclose(spans, clocks, atol=1e-5)
+    assert [frame.new_scene for frame in frames] == [True] + [False] * 471
+
+
+def test_a_looped_video_starts_again_as_another_scene():
+    """Until it is asked to stop."""
+    stop = Stop()
+    scenes = count = 0
+    for frame in VideoFile(clip("single_face.mp4"), loop=True).frames(stop):
+        scenes += frame.new_scene
+        count += 1
+        if scenes == 3:
+            stop.set()
+    assert count == 2 * 72 + 1
+
+
+def test_a_folder_yields_every_image_in_order_of_name(tmp_path: Path):
+    """What is no image is passed over, and said so."""
+    for name, shade in (("b.png", 2), ("a.jpg", 1), ("c.bmp", 3)):
+        cv2.imwrite(str(tmp_path / name), np.full((8, 8, 3), shade * 50, np.uint8))
+    (tmp_path / "notes.txt").write_text("hello")
+    (tmp_path / "broken.jpg").write_bytes(make_jpeg()[:30])
+    frames = list(camera_of(str(tmp_path), loop=False).frames(Stop()))
+    assert [round(frame.image.mean() / 50) for frame in frames] == [1, 2, 3]
+    assert all(frame.new_scene for frame in frames)
+
+
+def test_grey_images_and_those_with_an_alpha_channel_come_in_three_channels(tmp_path: Path):
+    """The model wants blue, green, red."""
+    cv2.imwrite(str(tmp_path / "grey.png"), np.full((8, 8), 50, np.uint8))
+    cv2.imwrite(str(tmp_path / "alpha.png"), np.full((8, 8, 4), 50, np.uint8))
+    assert {frame.image.shape for frame in ImageFolder(tmp_path, loop=False).frames(Stop())} == {(8, 8, 3)}
+
+
+@pytest.mark.parametrize("what", ["empty file", "text", "cut short", "empty folder", "folder without images"])
+def test_a_source_that_cannot_be_read_is_named(tmp_path: Path, what: str):
+    """In one line, with its path and what was expected."""
+    path = tmp_path / "source.mp4"
+    if what == "empty file":
+        path.touch()
+    elif what == "text":
+        path.write_text("this is not a video\n" * 100)
+    elif what == "cut short":
+        path.write_bytes(clip("single_face.mp4").read_bytes()[:5000])
+    else:
+        path.mkdir()
+        if what == "folder without images":
+            (path / "notes.txt").write_text("hello")
+    with pytest.raises(ConfigurationError) as caught:
+        list(camera_of(str(path), loop=False).frames(Stop()))
+    assert caught.value.exit_code == ExitCode.BAD_DATA
+    assert str(path) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("source", ["/dev/video99", "99", "/nowhere/clip.mp4", "ftp://host/clip.mp4"])
+def test_a_source_that_is_not_there_is_named(source: str):
+    """Before anything else happens."""
+    with pytest.raises(ConfigurationError, match="CAMERA_SOURCE") as caught:
+        camera_of(source, loop=False)
+    assert caught.value.exit_code == ExitCode.NO_INPUT
+
+
+def test_a_stream_that_is_not_there_is_named_without_its_password():
+    """At the start: later on a stream that goes away is opened again."""
+    with pytest.raises(ConfigurationError, match="CAMERA_SOURCE") as caught:
+        next(camera_of(f"rtsp://admin:hush@{HOST}:{free_port()}/stream", loop=False).frames(Stop()))
+    assert caught.value.exit_code == ExitCode.NO_INPUT
+    assert "hush" not in str(caught.value)
+    assert without_credentials("rtsp://admin:hush@10.0.0.9:554/a?b=c") == "rtsp://10.0.0.9:554/a?b=c"
+
+
+def test_a_gstreamer_pipeline_needs_an_opencv_that_has_it():
+    """The wheel has none; the message says which image has."""
+    with pytest.raises(ConfigurationError, match="GStreamer") as caught:
+        camera_of("gstreamer:videotestsrc ! appsink", loop=False)
+    assert caught.value.exit_code == ExitCode.NO_INPUT
+
+
+@pytest.fixture
+def network_camera() -> Iterator[NetworkCamera]:
+    shades = [cv2.imencode(".jpg", np.full((48, 64, 3), shade, np.uint8))[1].tobytes() for shade in range(250)]
+    with NetworkCamera(shades, frames_per_second=50) as camera:
+        yield camera
+
+
+def live_camera(address: str) -> LiveCamera:
+    return LiveCamera("test", lambda: cv2.VideoCapture(address, cv2.CAP_FFMPEG), hang_seconds=1.0)
+
+
+def test_a_live_camera_yields_the_newest_frame_and_counts_those_it_skips(network_camera: NetworkCamera):
+    """Somebody slow sees what is happening now, not what happened when it fell behind."""
+    stop = Stop()
+    camera = camera_of(network_camera.address, loop=False)
+    yielded = 0
+    for _ in camera.frames(stop):
+        yielded += 1
+        sent = network_camera.sent
+        await_true(lambda sent=sent: network_camera.sent >= sent + 20, 10, "the camera goes on")
+        if yielded == 4:
+            stop.set()
+    assert camera.skipped >= 3 * 15
+    assert yielded + camera.skipped <= network_camera.sent
+
+
+@pytest.mark.parametrize("trouble", ["hangs", "hangs up"])
+def test_a_camera_in_trouble_is_opened_again(network_camera: NetworkCamera, trouble: str):
+    """A read that blocks for good cannot be interrupted: the watchdog leaves it behind."""
+    stop = Stop()
+    camera = live_camera(network_camera.address)
+    scenes = 0
+    for count, frame in enumerate(camera.frames(stop)):
+        scenes += frame.new_scene
+        if count == 10:
+            if trouble == "hangs":
+                network_camera.flowing.clear()
+                threading.Timer(2.0, network_camera.flowing.set).start()
+            else:
+                network_camera.hang_up = True
+                threading.Timer(1.0, setattr, (network_camera, "hang_up", False)).start()
+        if scenes == 2:
+            stop.set()
+    assert camera.reopened >= 1
+    assert network_camera.connections >= 2
+
+
+def test_a_live_camera_stops_at_once(network_camera: NetworkCamera):
+    """Even while it hangs."""
+    stop = Stop()
+    camera = live_camera(network_camera.address)
+    camera._hang_seconds = 60
+    frames = camera.frames(stop)
+    next(frames)
+    network_camera.flowing.clear()
+    began = time.monotonic()
+    threading.Timer(0.5, stop.set).start()
+    for _ in frames:
+        pass
+    assert time.monotonic() - began < 3

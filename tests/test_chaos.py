@@ -1,0 +1,222 @@
+"""The chaos test, short; what it stands on: the proxies, the plan and the books."""
+
+import json
+import random
+import socket
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+import pytest
+from botocore.exceptions import ClientError
+
+from demo.stack import BUCKET, CAMERA, DEVICE, HOST, ROOT, Stack
+from edge.detector.outbox import Outbox
+from tests.builders import make_face
+from tests.chaos import ledger
+from tests.chaos.faults import KINDS, plan
+from tests.chaos.proxy import Mode, TcpProxy
+from tests.chaos.s3proxy import Answer, S3Proxy, Trouble
+
+FAULTS, FACES = 21, 300
+"""Each kind once."""
+
+
+@pytest.mark.timeout(240)
+def test_no_face_is_lost_or_stored_twice_whatever_is_killed_or_cut(servers: Stack) -> None:
+    seed = random.randrange(1_000_000)
+    command = [sys.executable, "-m", "tests.chaos", "--longest", "5", "--seed", str(seed)]
+    command += ["--faults", str(FAULTS), "--faces", str(FACES)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=230, check=False)
+    assert done.returncode == 0, f"python {' '.join(command[1:])}\n{done.stdout}\n{done.stderr}"
+    result = json.loads((ROOT / "build" / "chaos" / str(seed) / "result.json").read_text())
+    assert sum(result["faults"].values()) == FAULTS
+    assert result["balance"]["committed"] == result["balance"]["stored"] >= FACES
+    assert result["balance"]["lost"] == result["balance"]["twice"] == []
+
+
+def test_a_plan_follows_from_its_seed_and_draws_each_kind_as_often_as_any_other() -> None:
+    faults = plan(7, 2 * len(KINDS), 20.0)
+    assert faults == plan(7, 2 * len(KINDS), 20.0)
+    assert faults != plan(8, 2 * len(KINDS), 20.0)
+    assert Counter(fault.kind for fault in faults) == dict.fromkeys(KINDS, 2)
+
+
+def test_the_faults_of_a_burst_hit_different_things() -> None:
+    hit: list[str] = []
+    for fault in plan(7, 100, 20.0):
+        hit += fault.targets
+        assert len(hit) == len(set(hit))
+        if fault.last_of_burst:
+            hit.clear()
+
+
+def test_the_outbox_notes_what_is_committed_to_it(tmp_path: Path) -> None:
+    path = tmp_path / "outbox.db"
+    ledger.install(path)
+    face = make_face(jpeg=b"\xff\xd8 picture \xff\xd9")
+    with closing(Outbox(path, 1 << 30)) as outbox:
+        outbox.keep([face])
+        assert ledger_of(outbox, path) == ({face.id: len(face.jpeg)}, 1)
+    with closing(Outbox(path, 1 << 30)) as outbox:
+        outbox.release([(face.id, face.origin.camera)])
+        assert ledger_of(outbox, path) == ({face.id: len(face.jpeg)}, 0)
+
+
+def ledger_of(outbox: Outbox, path: Path) -> tuple[dict[str, int], int]:
+    """Read the books; nobody else can while the outbox is open."""
+    outbox.close()
+    return ledger.committed(path)
+
+
+def key_of(face_id: str, clock: str = "150405.123Z") -> str:
+    return f"faces/device={DEVICE}/camera={CAMERA}/date=2026-11-22/{clock}-{face_id}.jpg"
+
+
+def test_the_books_tell_what_is_lost_there_twice_altered_and_foreign() -> None:
+    whole, lost, twice, altered, foreign = (make_face().id for _ in range(5))
+    stored = [(key_of(whole), 10), (key_of(twice), 10), (key_of(twice, "150406.000Z"), 10), (key_of(altered), 9)]
+    stored += [(key_of(foreign), 10), ("faces/quarantine/device=jetson-1/date=2026-11-22/00", 10)]
+    balance = ledger.balance(dict.fromkeys((whole, lost, twice, altered), 10), stored)
+    assert (balance.committed, balance.stored) == (4, 3)
+    assert (balance.lost, balance.twice, balance.altered) == ([lost], [twice], [altered])
+    assert balance.foreign == [stored[4][0], stored[5][0]]
+    assert not balance.clean
+
+
+@pytest.fixture
+def echo() -> Iterator[socket.socket]:
+    """A server's listening socket."""
+    with socket.create_server((HOST, 0)) as server:
+        server.settimeout(5)
+        yield server
+
+
+@contextmanager
+def linked(server: socket.socket) -> Iterator[tuple[TcpProxy, socket.socket, socket.socket]]:
+    """A proxy, and both ends of a connection through it."""
+    with TcpProxy(server.getsockname()[1]) as proxy, connect(proxy) as client:
+        far, _ = server.accept()
+        with far:
+            far.settimeout(5)
+            yield proxy, client, far
+
+
+def connect(proxy: TcpProxy) -> socket.socket:
+    return socket.create_connection((HOST, proxy.port), timeout=5)
+
+
+def silent(end: socket.socket) -> bool:
+    """Whether nothing arrives for a while."""
+    end.settimeout(0.3)
+    try:
+        end.recv(100)
+    except TimeoutError:
+        return True
+    finally:
+        end.settimeout(5)
+    return False
+
+
+def is_reset(end: socket.socket) -> bool:
+    try:
+        return end.recv(100) == b""
+    except ConnectionResetError:
+        return True
+
+
+def test_a_link_passes_bytes_both_ways_and_the_end(echo: socket.socket) -> None:
+    with linked(echo) as (_, client, far):
+        client.sendall(b"up")
+        far.sendall(b"down")
+        assert (far.recv(100), client.recv(100)) == (b"up", b"down")
+        client.close()
+        assert far.recv(100) == b""
+
+
+def test_a_cut_resets_both_sides_and_refuses_until_it_is_mended(echo: socket.socket) -> None:
+    with linked(echo) as (proxy, client, far):
+        proxy.mode = Mode.CUT
+        assert is_reset(client)
+        assert is_reset(far)
+        with pytest.raises(ConnectionRefusedError):
+            connect(proxy)
+        proxy.mode = Mode.PASS
+        connect(proxy).close()
+
+
+def test_a_connection_in_a_black_hole_stays_dead_and_new_ones_pass(echo: socket.socket) -> None:
+    with linked(echo) as (proxy, client, far):
+        proxy.mode = Mode.BLACK_HOLE
+        with connect(proxy) as swallowed:
+            swallowed.sendall(b"up")
+            proxy.mode = Mode.PASS
+            client.sendall(b"up")
+            assert silent(far)
+            assert silent(swallowed)
+        with connect(proxy) as fresh:
+            fresh.sendall(b"up")
+            assert echo.accept()[0].recv(100) == b"up"
+
+
+def test_a_stalled_link_delivers_all_of_it_later(echo: socket.socket) -> None:
+    with linked(echo) as (proxy, client, far):
+        proxy.mode = Mode.STALL
+        client.sendall(b"up")
+        assert silent(far)
+        proxy.mode = Mode.PASS
+        assert far.recv(100) == b"up"
+
+
+def test_a_delayed_link_delivers_in_order(echo: socket.socket) -> None:
+    with linked(echo) as (proxy, client, far):
+        proxy.latency_seconds = 0.6
+        proxy.mode = Mode.DELAY
+        client.sendall(b"first ")
+        assert silent(far)
+        client.sendall(b"second")
+        with far.makefile("rb") as stream:
+            assert stream.read(12) == b"first second"
+
+
+@pytest.mark.parametrize("mode", [Mode.CLIENT_GONE, Mode.SERVER_GONE])
+def test_a_half_open_connection_is_reset_on_one_side_only(echo: socket.socket, mode: Mode) -> None:
+    with linked(echo) as (proxy, client, far):
+        proxy.mode = mode
+        told, untold = (client, far) if mode is Mode.CLIENT_GONE else (far, client)
+        assert is_reset(told)
+        assert silent(untold)
+        with connect(proxy) as fresh:
+            fresh.sendall(b"up")
+            assert echo.accept()[0].recv(100) == b"up"
+
+
+@pytest.mark.parametrize("mode", [Mode.UP_LOST, Mode.DOWN_LOST])
+def test_a_link_can_lose_one_direction(echo: socket.socket, mode: Mode) -> None:
+    with linked(echo) as (proxy, client, far):
+        proxy.mode = mode
+        client.sendall(b"up")
+        far.sendall(b"down")
+        heard, unheard = (client, far) if mode is Mode.UP_LOST else (far, client)
+        assert heard.recv(100)
+        assert silent(unheard)
+
+
+@pytest.fixture
+def s3(servers: Stack) -> Iterator[S3Proxy]:
+    with S3Proxy(servers.s3_port, seed=1) as proxy:
+        yield proxy
+
+
+def put(servers: Stack, proxy: S3Proxy, key: str) -> int:
+    """Write an object through the proxy and return the status."""
+    try:
+        client = servers.s3(proxy.port)
+        return int(
+            client.put_object(Bucket=BUCKET, Key=key, Body=b"x", IfNoneMatch="*")["ResponseMetadata"]["HTTPStatusCode"]
+        )
+    except ClientError as error:
+        return int(error.response["ResponseMetadata"]["HTTPStatusCode"])

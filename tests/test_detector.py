@@ -1,0 +1,205 @@
+"""Seeing: the model, the tracker, the crop, and the detector's step."""
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from demo.film import clip
+from edge.detector.crop import clamp, crop, encode_jpeg
+from edge.detector.detector import Detector
+from edge.detector.files import VideoFile
+from edge.detector.frame import Frame
+from edge.detector.settings import DetectorSettings
+from edge.detector.tracker import FORGET_AFTER_SECONDS, Tracker, overlap
+from edge.detector.yunet import MODEL_PATH, FaceDetector
+from wire.errors import ConfigurationError, ExitCode
+from wire.face import Face
+from wire.process import Stop
+
+
+@pytest.fixture(scope="module")
+def people() -> Any:
+    """1000 x 667 pixels, five people."""
+    return cv2.imread(str(clip("multi_face.jpg")))
+
+
+def test_every_face_is_found_with_its_landmarks_within_its_box(people: Any):
+    """Eyes above the mouth, right eye on the left side of the picture."""
+    found = FaceDetector(640, 0.7).detect(people)
+    assert len(found) == 5
+    for one in found:
+        x, y, width, height = one.box
+        right_eye, left_eye, nose, right_mouth, left_mouth = one.landmarks
+        assert all(x <= px <= x + width and y <= py <= y + height for px, py in one.landmarks)
+        assert right_eye[0] < left_eye[0]
+        assert right_mouth[0] < left_mouth[0]
+        assert max(right_eye[1], left_eye[1]) < nose[1] < min(right_mouth[1], left_mouth[1])
+        assert 0.7 <= one.confidence <= 1
+
+
+@pytest.mark.parametrize("size", [320, 640, 2000])
+def test_boxes_are_in_pixels_of_the_frame_whatever_the_model_sees(people: Any, size: int):
+    """Scaled down for the model, never up, and back."""
+    reference = {_centre(one.box) for one in FaceDetector(1000, 0.6).detect(people)}
+    found = {_centre(one.box) for one in FaceDetector(size, 0.6).detect(people)}
+    assert len(found) == 5
+    for x, y in found:
+        assert min((x - rx) ** 2 + (y - ry) ** 2 for rx, ry in reference) < 15**2
+
+
+def _centre(box: tuple[float, float, float, float]) -> tuple[float, float]:
+    return box[0] + box[2] / 2, box[1] + box[3] / 2
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (3, 2000), (2000, 3), (361, 639), (720, 1280)])
+def test_a_frame_of_any_size_can_be_searched(shape: tuple[int, int]):
+    """A grey one has no face."""
+    assert FaceDetector(640, 0.7).detect(np.full((*shape, 3), 128, np.uint8)) == []
+
+
+@pytest.mark.parametrize("damage", ["missing", "cut short", "one byte"])
+def test_a_model_that_cannot_be_read_is_named(tmp_path: Path, damage: str):
+    """In one line, with what was expected."""
+    weights = bytearray(MODEL_PATH.read_bytes())
+    path = tmp_path / "model.onnx"
+    if damage == "cut short":
+        path.write_bytes(weights[:1000])
+    elif damage == "one byte":
+        weights[100_000] ^= 1
+        path.write_bytes(weights)
+    with pytest.raises(ConfigurationError, match="model") as caught:
+        FaceDetector(640, 0.7, path)
+    assert caught.value.exit_code == ExitCode.BAD_DATA
+    assert "\n" not in str(caught.value)
+
+
+boxes = st.tuples(*[st.floats(-5000, 5000)] * 2, *[st.floats(0.1, 5000)] * 2)
+
+
+@given(boxes, st.integers(1, 3000), st.integers(1, 3000))
+def test_a_clamped_box_lies_in_the_frame(box, width: int, height: int):
+    """And has at least one pixel, wherever the model saw it."""
+    x, y, wide, high = clamp(box, width, height)
+    assert 0 <= x < x + wide <= width
+    assert 0 <= y < y + high <= height
+
+
+def test_the_margin_is_added_on_each_side_and_clamped():
+    """A quarter of a box of 100 x 80 is 25 and 20 pixels."""
+    image = np.arange(200 * 300 * 3, dtype=np.uint8).reshape(200, 300, 3)
+    assert crop(image, (100, 60, 100, 80), 0.25).shape == (120, 150, 3)
+    assert np.array_equal(crop(image, (100, 60, 100, 80), 0.25), image[40:160, 75:225])
+    assert crop(image, (-20, -20, 100, 80), 0.25).shape == (80, 105, 3)
+
+
+@pytest.mark.parametrize("max_bytes", [4096, 20_000, 120_000])
+def test_quality_gives_way_until_the_jpeg_fits(max_bytes: int):
+    """Then size, for a picture that no quality makes small enough."""
+    noise = np.random.default_rng(1).integers(0, 256, (900, 700, 3), dtype=np.uint8)
+    jpeg = encode_jpeg(noise, 90, max_bytes)
+    assert len(jpeg) <= max_bytes
+    decoded = cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_COLOR)
+    assert decoded.shape[0] / decoded.shape[1] == pytest.approx(9 / 7, rel=0.05)
+
+
+def test_a_jpeg_that_fits_keeps_the_quality_asked_for():
+    """Nothing gives way without need."""
+    image = np.full((100, 100, 3), 77, np.uint8)
+    assert encode_jpeg(image, 90, 120_000) == cv2.imencode(".jpg", image, (cv2.IMWRITE_JPEG_QUALITY, 90))[1].tobytes()
+
+
+def test_a_face_keeps_its_number_while_it_moves():
+    """Two people side by side keep theirs apart; a third gets a new one."""
+    tracker = Tracker(1.0)
+    for step in range(50):
+        left, right = (step * 5, 0, 100, 100), (600 - step * 5, 300, 100, 100)
+        assert [track.number for track in tracker.follow([left, right], step / 25)] == [1, 2]
+    assert [track.number for track in tracker.follow([right, (900, 0, 50, 50), left], 2.0)] == [2, 3, 1]
+
+
+def test_a_face_out_of_sight_is_forgotten_after_a_while():
+    """Within a second it is the same face; later, or in another scene, a new one."""
+    tracker = Tracker(1.0)
+    box = (0, 0, 100, 100)
+    assert tracker.follow([box], 0)[0].number == 1
+    assert tracker.follow([box], FORGET_AFTER_SECONDS)[0].number == 1
+    assert tracker.follow([box], 2 * FORGET_AFTER_SECONDS + 0.1)[0].number == 2
+    tracker.forget()
+    assert tracker.follow([box], 2 * FORGET_AFTER_SECONDS + 0.2)[0].number == 3
+
+
+@pytest.mark.parametrize(("interval", "pictures"), [(0, 250), (0.5, 20), (1.0, 10), (3.0, 4)])
+def test_pictures_of_one_face_are_an_interval_apart(interval: float, pictures: int):
+    """By the frames' own time: 10 s at 25 frames/s."""
+    tracker = Tracker(interval)
+    due = sum(
+        tracker.is_due(tracker.follow([(0, 0, 100, 100)], frame / 25)[0], frame / 25) for frame in range(250)
+    )
+    assert due == pictures
+
+
+@given(boxes, boxes)
+def test_overlap_is_symmetric_and_within_bounds(a, b):
+    """1 for the same box, 0 for boxes apart."""
+    assert overlap(a, b) == pytest.approx(overlap(b, a))
+    assert -1e-9 <= overlap(a, b) <= 1 + 1e-9
+    assert overlap(a, a) == pytest.approx(1)
+
+
+class Kept:
+    """Custody that only remembers."""
+
+    def __init__(self) -> None:
+        self.faces: list[Face] = []
+
+    def keep(self, faces: list[Face]) -> None:
+        self.faces += faces
+
+
+def detector_of(**environ: str) -> tuple[Detector, Kept]:
+    settings = DetectorSettings.from_environment({"DEVICE_ID": "jetson-1", "CAMERA_NAME": "door"} | environ)
+    kept: Any = Kept()
+    model = FaceDetector(settings.detect_size, settings.face_confidence)
+    return Detector(settings, VideoFile(Path(), loop=False), model, kept, Stop()), kept
+
+
+def test_a_face_is_handed_over_with_all_that_is_known(people: Any):
+    """Its picture decodes to the crop; time, size, place and model are the frame's and the settings'."""
+    detector, kept = detector_of(DEVICE_LATITUDE="41.8781", DEVICE_LONGITUDE="-87.6298")
+    captured_at = datetime(2026, 11, 22, 15, 4, 5, 123456, tzinfo=UTC)
+    detector.step(Frame(people, captured_at, 0.0))
+    assert len(kept.faces) == 5
+    assert {seen.track for seen in kept.faces} == {1, 2, 3, 4, 5}
+    for seen in kept.faces:
+        picture = cv2.imdecode(np.frombuffer(seen.jpeg, np.uint8), cv2.IMREAD_COLOR)
+        assert picture.shape[0] >= seen.box[3]
+        assert picture.shape[1] >= seen.box[2]
+        assert seen.framesize == (1000, 667)
+        assert seen.captured_at == captured_at.replace(microsecond=123000)
+        assert (seen.latitude, seen.longitude) == (41.8781, -87.6298)
+        assert len(seen.jpeg) <= 120_000
+
+
+def test_small_faces_are_passed_over(people: Any):
+    """FACE_MIN_SIZE is the shorter side of the box, in pixels of the frame."""
+    sizes = sorted(min(found.box[2:]) for found in FaceDetector(640, 0.7).detect(people))
+    detector, kept = detector_of(FACE_MIN_SIZE=str(round(sizes[2])))
+    detector.step(Frame(people, datetime.now(UTC), 0.0))
+    assert len(kept.faces) == sum(size >= round(sizes[2]) for size in sizes)
+    assert 2 <= len(kept.faces) <= 3
+
+
+def test_every_image_of_a_folder_is_a_scene_of_its_own(people: Any):
+    """The same people in the next picture are sent again; in the next frame of a film they are not."""
+    detector, kept = detector_of()
+    detector.step(Frame(people, datetime.now(UTC), 0.0, new_scene=True))
+    detector.step(Frame(people, datetime.now(UTC), 0.1, new_scene=False))
+    assert len(kept.faces) == 5
+    detector.step(Frame(people, datetime.now(UTC), 0.2, new_scene=True))
+    assert len(kept.faces) == 10

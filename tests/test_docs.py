@@ -1,0 +1,96 @@
+"""Documentation is tested: what it says of the settings and the tree is what there is."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from cloud.s3sink.settings import SinkSettings
+from demo.stack import ROOT
+from edge.detector.settings import DetectorSettings
+from edge.forwarder.settings import ForwarderSettings
+from wire.settings import Settings
+
+EDGE: tuple[type[Settings], ...] = (DetectorSettings, ForwarderSettings)
+CLOUD: tuple[type[Settings], ...] = (SinkSettings,)
+
+
+def variables(classes: tuple[type[Settings], ...]) -> set[str]:
+    return {field.upper() for cls in classes for field in cls.model_fields}
+
+
+def readme_settings() -> dict[str, str]:
+    """Variable and default of each row of the README's tables of settings."""
+    text = (ROOT / "README.md").read_text().partition("## Settings")[2].partition("\n## ")[0]
+    rows = re.findall(r"^\| (`[A-Z0-9_`, /]+`) \| ([^|]*) \|", text, flags=re.MULTILINE)
+    return {
+        name: default.strip()
+        for names, default in rows
+        for name in re.findall(r"[A-Z][A-Z0-9_]+", names)
+        if not name.startswith("AWS_")
+    }
+
+
+def test_every_setting_is_in_the_readme_and_no_other():
+    """A setting without its line in the documentation fails here."""
+    assert set(readme_settings()) == variables(EDGE + CLOUD)
+
+
+@pytest.mark.parametrize("cls", EDGE + CLOUD)
+def test_the_readme_tells_the_true_defaults(cls: type[Settings]):
+    """As one would write them into a file of settings."""
+    told = readme_settings()
+    for field, info in cls.model_fields.items():
+        text = told[field.upper()]
+        if info.is_required():
+            assert "required" in text, field
+        elif info.default_factory is not None or info.default is None:
+            assert "`" not in text or field == "cloud_mqtt_port", field
+        else:
+            default = str(info.default).lower() if isinstance(info.default, bool) else str(info.default)
+            assert f"`{default}`" in text or f"`{float(default):g}`" in text, f"{field}: {default}"
+
+
+@pytest.mark.parametrize(("file", "classes"), [(".env.edge.example", EDGE), (".env.cloud.example", CLOUD)])
+def test_the_example_of_an_environment_is_complete_and_true(file: str, classes: tuple[type[Settings], ...]):
+    """Every setting, no other; what is commented out shows the default; what is set is valid."""
+    lines = re.findall(r"^(#?)([A-Z][A-Z0-9_]+)=(.*)$", (ROOT / file).read_text(), flags=re.MULTILINE)
+    ours = [(mark, name, value) for mark, name, value in lines if not name.startswith("AWS_")]
+    assert {name for _, name, _ in ours} == variables(classes)
+    for cls in classes:
+        names = {field.upper(): field for field in cls.model_fields}
+        set_values = {name: value for mark, name, value in ours if not mark and name in names}
+        shown = {name: value for mark, name, value in ours if mark and name in names}
+        assert cls.from_environment(set_values) == cls.from_environment(set_values | shown | {"CLOUD_MQTT_PORT": ""})
+
+
+def test_commands_in_the_readme_are_targets_of_the_makefile():
+    """Nothing is promised that cannot be made."""
+    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), flags=re.MULTILINE))
+    assert set(re.findall(r"make ([a-z]+)", (ROOT / "README.md").read_text())) <= targets
+
+
+def test_files_named_in_the_documentation_are_there():
+    """In links, and in backticks that look like a path of the tree."""
+    for document in ("README.md", "ARCHITECTURE.md"):
+        text = (ROOT / document).read_text()
+        links = re.findall(r"\]\((?!https?:|#)([^)#]+)", text)
+        paths = re.findall(r"`((?:wire|edge|cloud|demo|benchmarks|tests|requirements)/[A-Za-z0-9_./-]*)`", text)
+        for name in (*links, *paths):
+            assert (ROOT / name).exists(), f"{document} names {name}"
+
+
+def test_no_file_is_over_a_megabyte_and_none_names_a_registry():
+    """Whoever installs uses their own index."""
+    registries = re.compile(rb"pypi\.org|pythonhosted|npmjs|deb\.debian|index-url")
+    for path in _tracked():
+        assert path.stat().st_size < 1_000_000, path
+        if path != Path(__file__) and path.suffix not in (".onnx", ".png"):
+            assert not registries.search(path.read_bytes().replace(b"--no-emit-index-url", b"")), path
+
+
+def _tracked() -> list[Path]:
+    import subprocess
+
+    listing = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, check=False).stdout
+    return [path for name in listing.decode().split("\0") if name and (path := ROOT / name).is_file()]

@@ -1,0 +1,269 @@
+"""The whole chain as black boxes: real video in, objects in a real S3 server out."""
+
+import subprocess
+import sys
+import threading
+from collections import Counter
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from demo.film import clip
+from demo.stack import BUCKET, HOST, MODULES, ROOT, Program, Stack, await_true, find_program, free_port
+from edge.detector.outbox import Outbox
+from edge.detector.yunet import MODEL_PATH
+from tests.builders import Peer, make_face, make_faces, make_jpeg
+from wire import face, status
+
+FILM_SECONDS = 60
+
+
+@pytest.fixture
+def chain(stack: Stack) -> Stack:
+    """Everything but the detector."""
+    stack.start_servers()
+    stack.start("s3sink")
+    stack.start("forwarder")
+    return stack
+
+
+def oracle(path: Path, size: int, confidence: float, least: int) -> int:
+    """How many faces OpenCV's own detector returns, frame by frame."""
+    network = cv2.FaceDetectorYN.create(str(MODEL_PATH), "", (size, size), confidence, 0.3, 5000)
+    capture, count = cv2.VideoCapture(str(path)), 0
+    while True:
+        read, image = capture.read()
+        if not read:
+            return count
+        height, width = image.shape[:2]
+        scale = min(1.0, size / max(height, width))
+        seen = cv2.resize(image, (round(width * scale), round(height * scale)))
+        network.setInputSize((seen.shape[1], seen.shape[0]))
+        faces = network.detect(seen)[1]
+        count += 0 if faces is None else sum(min(row[2], row[3]) / scale >= least for row in faces)
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "confidence"),
+    [("single_face.mp4", 640, 0.7), ("face_noface.mov", 640, 0.7), ("face_noface.mov", 320, 0.9), ("no_face.mp4", 640, 0.7)],
+)
+def test_every_face_that_the_model_finds_is_an_object_in_s3(chain: Stack, name: str, size: int, confidence: float):
+    """With FACE_INTERVAL=0: each a decodable JPEG with content type and every attribute; then the detector ends."""
+    detector = chain.start(
+        "detector",
+        CAMERA_SOURCE=str(clip(name)),
+        FACE_INTERVAL="0",
+        DETECT_SIZE=str(size),
+        FACE_CONFIDENCE=str(confidence),
+        DEVICE_LATITUDE="41.8781",
+        DEVICE_LONGITUDE="-87.6298",
+    )
+    assert detector.wait(FILM_SECONDS) == 0
+    keys = chain.keys()
+    expected = oracle(clip(name), size, confidence, 32)
+    assert len(keys) == pytest.approx(expected, rel=0.01)
+    for key in keys:
+        stored = chain.s3().get_object(Bucket=BUCKET, Key=key)
+        assert stored["ContentType"] == "image/jpeg"
+        assert set(stored["Metadata"]) == set(face.ATTRIBUTES)
+        picture = cv2.imdecode(np.frombuffer(stored["Body"].read(), np.uint8), cv2.IMREAD_COLOR)
+        box = [int(number) for number in stored["Metadata"]["box"].split(",")]
+        assert picture.shape[0] >= box[3]
+        assert picture.shape[1] >= box[2]
+        assert stored["Metadata"]["id"] in key
+
+
+def test_one_picture_a_second_of_one_person(chain: Stack):
+    """FACE_INTERVAL=1 on a clip of 20 s."""
+    detector = chain.start("detector", CAMERA_SOURCE=str(clip("WolfgangLanger_Pexels.mp4")), FACE_INTERVAL="1")
+    assert detector.wait(FILM_SECONDS) == 0
+    assert 16 <= len(chain.keys()) <= 26
+
+
+@pytest.mark.parametrize("qos", ["0", "2"])
+def test_the_other_qualities_of_service_carry_faces_too(stack: Stack, qos: str):
+    """0 bypasses the outbox; on a link that holds, nothing is lost all the same."""
+    stack.settings = {"MQTT_QOS": qos, "FACE_INTERVAL": "0", "CAMERA_SOURCE": str(clip("single_face.mp4"))}
+    stack.start_servers()
+    for name in ("s3sink", "forwarder"):
+        stack.start(name)
+        await_true(lambda name=name: "connected" in stack.programs[name].output(), 20, f"{name} is connected")
+    await_true(lambda: stack.programs["forwarder"].output().count("connected") == 2, 20, "both links are up")
+    assert stack.start("detector").wait(FILM_SECONDS) == 0
+    await_true(lambda: len(stack.keys()) == 72, 20, "all are stored")
+    assert (stack.folder / "outbox.db").exists() == (qos == "2")
+
+
+def test_a_plain_jpeg_from_any_client_at_the_edge_arrives(chain: Stack, tmp_path: Path):
+    """``mosquitto_pub -t faces/door -f face.jpg``: MQTT 3.1.1, QoS 0, no metadata."""
+    picture = tmp_path / "face.jpg"
+    picture.write_bytes(make_jpeg())
+    command = [find_program("mosquitto_pub"), "-h", HOST, "-p", str(chain.local_port), "-t", "faces/garden", "-f"]
+    await_true(lambda: chain.programs["forwarder"].output().count("connected") == 2, 20, "the forwarder is connected")
+    subprocess.run([*command, str(picture)], check=True)
+    await_true(lambda: len(chain.keys("faces/device=jetson-1/camera=garden/")) == 1, 20, "it is stored")
+
+
+def test_faces_that_come_back_late_keep_their_own_time_and_key(stack: Stack):
+    """The cloud is away for the whole film: all waits on the edge's disk, and arrives as if it had been there."""
+    stack.start_broker("local-broker")
+    stack.start("forwarder")
+    detector = stack.start("detector", CAMERA_SOURCE=str(clip("single_face.mp4")), FACE_INTERVAL="0")
+    with Peer(stack.local_port, "status/detector/+") as watcher:
+        await_true(
+            lambda: any(status.decode(message.payload).get("outbox") == 72 for message in watcher.messages),
+            30,
+            "the film is in the outbox",
+        )
+        facts = status.decode(watcher.messages[-1].payload)
+    assert facts["underway"] <= 64
+    assert detector.running
+    stack.start_s3()
+    stack.make_bucket()
+    stack.start("s3sink")
+    stack.start_broker("cloud-broker")
+    assert detector.wait(FILM_SECONDS) == 0
+    keys = stack.keys()
+    assert len(keys) == 72
+    assert facts["oldest"] in {
+        stack.s3().head_object(Bucket=BUCKET, Key=key)["Metadata"]["time"] for key in keys
+    }
+    assert {key.rpartition("/")[2][10:11] for key in keys} == {"Z"}
+
+
+@pytest.mark.parametrize("name", list(MODULES))
+def test_the_order_to_stop_ends_any_process_within_5_seconds_and_nothing_is_lost(chain: Stack, name: str):
+    """Amid its work, with status 0; started again, the chain goes on where it was."""
+    settings = {"CAMERA_SOURCE": str(clip("WolfgangLanger_Pexels.mp4")), "FACE_INTERVAL": "0.2"}
+    committed = _count_commits(chain)
+    chain.start("detector", **settings)
+    await_true(lambda: len(chain.keys()) >= 10, 30, "faces arrive")
+    assert chain.programs[name].stop(5) == 0
+    chain.start(name, **(settings if name == "detector" else {}))
+    assert chain.programs["detector"].wait(FILM_SECONDS) == 0
+    ids = Counter(key.rpartition("Z-")[2].removesuffix(".jpg") for key in chain.keys())
+    assert set(ids.values()) == {1}
+    assert set(ids) == committed()
+
+
+def _count_commits(chain: Stack):
+    """Have the outbox itself write down every id that is committed to it."""
+    import sqlite3
+
+    path = chain.folder / "outbox.db"
+    Outbox(path, 1 << 30).close()
+    database = sqlite3.connect(path)
+    database.executescript(
+        "CREATE TABLE committed (id TEXT PRIMARY KEY);"
+        "CREATE TRIGGER remember AFTER INSERT ON faces BEGIN INSERT INTO committed VALUES (new.id); END;"
+    )
+    database.close()
+
+    def committed() -> set[str]:
+        reader = sqlite3.connect(path)
+        try:
+            return {face_id for (face_id,) in reader.execute("SELECT id FROM committed")}
+        finally:
+            reader.close()
+
+    return committed
+
+
+def test_committed_is_stored_plus_dropped_exactly(stack: Stack):
+    """A small outbox and the cloud away: the oldest give way, and every one of them is accounted for."""
+    stack.start_broker("local-broker")
+    stack.start("forwarder")
+    committed = _count_commits(stack)
+    settings = {"FACE_INTERVAL": "0", "OUTBOX_MAX_BYTES": str(1 << 20)}
+    detector = stack.start("detector", CAMERA_SOURCE=str(clip("single_face.mp4")), **settings)
+    with Peer(stack.local_port, "status/detector/+") as watcher:
+        await_true(
+            lambda: any(status.decode(message.payload).get("frames") == 72 for message in watcher.messages),
+            30,
+            "the film is over",
+        )
+    stack.start_s3()
+    stack.make_bucket()
+    stack.start("s3sink")
+    stack.start_broker("cloud-broker")
+    assert detector.wait(FILM_SECONDS) == 0
+    (ended,) = [line for line in detector.output().splitlines() if " ended " in line]
+    dropped = int(ended.partition("dropped=")[2].split()[0])
+    assert dropped > 0
+    assert len(committed()) == len(stack.keys()) + dropped == 72
+
+
+def test_a_receipt_forged_by_one_device_frees_nothing_at_another(stack: Stack):
+    """Device A stores a picture under the id of B's face: A gets a receipt, B's face stays where it is."""
+    stack.start_servers()
+    stack.start("s3sink")
+    victim = make_face(jpeg=make_jpeg())
+    with (
+        Peer(stack.cloud_port, "devices/device-a/receipts/#") as forger,
+        Peer(stack.cloud_port, "devices/jetson-1/receipts/#") as other,
+    ):
+        await_true(lambda: "connected" in stack.programs["s3sink"].output(), 20, "the sink is connected")
+        forger.session.publish("devices/device-a/faces/door", victim.jpeg, qos=1, properties=face.encode(victim))
+        (receipt,) = forger.await_messages(1)
+        assert receipt.topic == "devices/device-a/receipts/door"
+        others = make_faces(1, jpeg=make_jpeg())[0]
+        forger.session.publish("devices/jetson-1/faces/door", others.jpeg, qos=1, properties=face.encode(others))
+        (got,) = other.await_messages(1)
+    assert got.properties.correlation_data == others.id.encode()
+
+
+@pytest.mark.parametrize(
+    ("module", "settings", "exit_status", "words"),
+    [
+        ("detector", {"CAMERA_SOURCE": "/dev/video99"}, 66, "CAMERA_SOURCE is '/dev/video99'"),
+        ("detector", {"CAMERA_SOURCE": "README.md"}, 65, "CAMERA_SOURCE is 'README.md'"),
+        ("detector", {"CAMERA_SOURCE": "tests/golden"}, 65, "CAMERA_SOURCE is 'tests/golden'"),
+        ("detector", {"FACE_CONFIDENCE": "2", "CAMERA_NAME": "a/b"}, 2, "CAMERA_NAME is 'a/b'"),
+        ("detector", {"OUTBOX_PATH": "/proc/outbox.db", "CAMERA_SOURCE": "edge"}, 2, "OUTBOX_PATH is '/proc/outbox.db'"),
+        ("forwarder", {"CLOUD_MQTT_HOST": ""}, 2, "CLOUD_MQTT_HOST is not set"),
+        ("forwarder", {"CLOUD_MQTT_TLS": "true", "CLOUD_MQTT_CA_FILE": "README.md"}, 2, "CLOUD_MQTT_CA_FILE"),
+    ],
+)
+def test_what_is_wrong_is_told_in_a_line_each(stack: Stack, module: str, settings, exit_status: int, words: str):
+    """No traceback, and an exit status that has a name."""
+    ended = stack.start(module, **settings)
+    assert ended.wait(20) == exit_status
+    lines = [line for line in ended.output().splitlines() if "[info" not in line]
+    assert any(line.startswith(words) for line in lines)
+    assert len(lines) == (2 if len(settings) == 2 and exit_status == 2 and "FACE_CONFIDENCE" in settings else 1)
+
+
+def test_a_broker_that_is_away_stops_nothing(stack: Stack):
+    """The camera goes on; what it sees is in the outbox; it is said once."""
+    detector = stack.start(
+        "detector", CAMERA_SOURCE=str(clip("single_face.mp4")), FACE_INTERVAL="0", LOCAL_MQTT_PORT=str(free_port())
+    )
+    await_true(lambda: _outbox_bytes(stack) > 72 * 8192, 30, "the film is in the outbox")
+    assert detector.running
+    assert detector.output().count("no connection, trying again") == 1
+    assert detector.stop(5) == 0
+    assert Outbox(stack.folder / "outbox.db", 1 << 30).count == 72
+
+
+def _outbox_bytes(stack: Stack) -> int:
+    return sum(path.stat().st_size for path in stack.folder.glob("outbox.db*"))
+
+
+def test_a_defect_ends_the_process_with_a_traceback_and_a_status_of_its_own():
+    """Better than a process that looks alive; whoever supervises it starts it again."""
+    program = (
+        "import sys; from wire.process import run, spawn\n"
+        "def main(environ, stop):\n"
+        "    spawn('worker', lambda: 1 / 0, stop)\n"
+        "    stop.wait(20)\n"
+        "sys.exit(run(main, {}))\n"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=30, check=False
+    )
+    assert ended.returncode == 70
+    assert "ZeroDivisionError" in ended.stderr + ended.stdout
+    assert isinstance(threading.current_thread(), threading.Thread)
+    assert Program
