@@ -21,7 +21,7 @@ from benchmarks.measure import PeakMemory, megabytes, show, spread
 from demo.camera import NetworkCamera
 from demo.film import clip
 from demo.stack import BUCKET, DEVICE, HOST, MODULES, Stack, await_true
-from wire import face, topics
+from wire import face, log, topics
 from wire.connection import Message, Terms
 from wire.face import Face
 from wire.link import Link
@@ -43,6 +43,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=ROUNDS, help="how often each throughput is measured")
     rounds = parser.parse_args().rounds
+    log.configure("warning", "console")
     with tempfile.TemporaryDirectory() as folder, Stack(Path(folder)) as stack:
         stack.folder.chmod(0o755)
         stack.start_servers()
@@ -53,7 +54,7 @@ def main() -> None:
 
 def forwarding(stack: Stack, rounds: int) -> None:
     """From a publisher at the edge to a subscriber in the cloud: our forwarder beside Mosquitto's own bridge."""
-    stack.start("forwarder", RECEIPTS="broker")
+    stack.start_connected("forwarder", RECEIPTS="broker")
     with PeakMemory({"forwarder": stack.programs["forwarder"].pid}) as memory:
         ours = [_forward(stack) for _ in range(rounds)]
     stack.programs["forwarder"].stop()
@@ -99,7 +100,7 @@ def writing(stack: Stack, rounds: int) -> None:
             list(pool.map(put, keys))
         return len(keys) / (time.perf_counter() - began)
 
-    stack.start("s3sink")
+    stack.start_connected("s3sink")
     with PeakMemory({"s3sink": stack.programs["s3sink"].pid}) as memory:
         ours = [_write(stack) for _ in range(rounds)]
     stack.programs["s3sink"].stop()
@@ -107,7 +108,7 @@ def writing(stack: Stack, rounds: int) -> None:
         f"Writing faces of {FACE_BYTES // 1000} kB to S3 (SeaweedFS)",
         ["", "writes/s: median", "memory"],
         [
-            ["Facewire's sink: MQTT in, conditional writes, receipts", spread(ours), megabytes(memory.peak_bytes["s3sink"])],
+            ["Facewire's sink: conditional writes, receipts", spread(ours), megabytes(memory.peak_bytes["s3sink"])],
             ["boto3 put_object, 16 threads, nothing around it", spread([by_hand(16) for _ in range(rounds)]), "-"],
             ["boto3 put_object, one after another", spread([by_hand(1) for _ in range(rounds)]), "-"],
         ],
@@ -117,8 +118,7 @@ def writing(stack: Stack, rounds: int) -> None:
 def whole_chain(stack: Stack) -> None:
     """Camera to S3: as fast as a film can be read, and in real time from a network camera."""
     for name in ("s3sink", "forwarder"):
-        stack.start(name)
-    await_true(lambda: stack.programs["forwarder"].output().count("connected") >= 2, 20, "the forwarder is connected")
+        stack.start_connected(name)
     began = time.perf_counter()
     detector = stack.start("detector", CAMERA_SOURCE=str(clip(CLIP)), FACE_INTERVAL="0")
     with PeakMemory({name: stack.programs[name].pid for name in MODULES}) as memory:
@@ -142,7 +142,8 @@ def whole_chain(stack: Stack) -> None:
 
 def _live(stack: Stack) -> list[float]:
     """Return for each face the seconds from its capture to its receipt at the edge."""
-    capture, jpegs = cv2.VideoCapture(str(clip(CLIP))), []
+    capture = cv2.VideoCapture(str(clip(CLIP)))
+    jpegs: list[bytes] = []
     while len(jpegs) < 24 * 5:
         jpegs.append(cv2.imencode(".jpg", capture.read()[1])[1].tobytes())
     latencies: list[float] = []
@@ -191,7 +192,8 @@ def _push(port_in: int, port_out: int, topic: str, watched: str) -> float:
     made = _faces()
     began = time.perf_counter()
     for one in made:
-        room.acquire()
+        if not room.acquire(timeout=60):
+            raise TimeoutError(f"{arrived} of {FACES} messages arrived")
         publisher.publish(topic, one.jpeg, qos=1, properties=face.encode(one))
     if not done.wait(120):
         raise TimeoutError(f"{arrived} of {FACES} messages arrived")

@@ -39,6 +39,8 @@ MODULES = {"detector": "edge.detector", "forwarder": "edge.forwarder", "s3sink":
 
 _SYSTEM_FOLDERS = ("/usr/sbin", "/usr/local/sbin", "/opt/homebrew/sbin", "/usr/local/opt/mosquitto/sbin")
 """Where package managers put mosquitto, on the path or not."""
+_CONNECTED = "connected    "
+"""What a session logs once its link is up."""
 _GRPC_OFFSET = 10_000
 """SeaweedFS listens for its own kind at each port plus this."""
 
@@ -212,7 +214,9 @@ class Stack:
         side, port = ("edge", self.local_port) if name == "local-broker" else ("cloud", self.cloud_port)
         text = (ROOT / side / "broker" / "mosquitto.conf").read_text()
         config = self.folder / f"{name}.conf"
-        config.write_text(re.sub(r"^listener .*$", f"listener {port} {HOST}", text, count=1, flags=re.MULTILINE) + extra)
+        config.write_text(
+            re.sub(r"^listener .*$", f"listener {port} {HOST}", text, count=1, flags=re.MULTILINE) + extra
+        )
         program = self._program(name, [find_program("mosquitto"), "-c", str(config)], os.environ)
         await_true(lambda: listens(port), 10, f"{name} listens")
         return program
@@ -252,6 +256,19 @@ class Stack:
         """Start ``detector``, ``forwarder`` or ``s3sink``, with ``settings`` over the stack's."""
         command = [sys.executable, "-m", MODULES[name]]
         return self._program(name, command, self.environ(**settings))
+
+    def start_connected(self, name: str, seconds: float = 20, **settings: str) -> Program:
+        """Start a process of Facewire and wait until its links are up.
+
+        Raises:
+            TimeoutError: they are not within ``seconds``.
+        """
+        log = self.folder / f"{name}.log"
+        before = log.read_text().count(_CONNECTED) if log.exists() else 0
+        program = self.start(name, **settings)
+        links = 2 if name == "forwarder" else 1
+        await_true(lambda: program.output().count(_CONNECTED) >= before + links, seconds, f"{name} is connected")
+        return program
 
     def environ(self, **settings: str) -> dict[str, str]:
         """Return the environment of a process of Facewire."""

@@ -27,6 +27,13 @@ def make_jpeg(width: int = 64, height: int = 64, seed: int = 1) -> bytes:
     return cv2.imencode(".jpg", noise)[1].tobytes()
 
 
+def picture_of(jpeg: bytes) -> np.ndarray:
+    """The pixels of a JPEG, which must be whole."""
+    decoded = cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_COLOR)
+    assert decoded is not None
+    return decoded
+
+
 def make_face(**changes: Any) -> Face:
     """A face as in the contract's example."""
     captured_at = changes.pop("captured_at", CAPTURED_AT)
@@ -56,7 +63,7 @@ class Peer:
     def __init__(self, port: int, *subscriptions: str, client_id: str | None = None, **terms: Any) -> None:
         self.stop = Stop()
         self.messages: list[Message] = []
-        self.on_message: Callable[[Message], None] = lambda message: self.session.acknowledge(message)
+        self.on_message: Callable[[Message], None] = lambda message: self.session.acknowledge(message)  # noqa: PLW0108 (there is no session yet)
         self._arrived = threading.Condition()
         self.session = Session(
             Link("a broker", HOST, port),

@@ -3,6 +3,7 @@
 import threading
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import cv2
@@ -117,6 +118,10 @@ def live_camera(address: str) -> LiveCamera:
     return LiveCamera("test", lambda: cv2.VideoCapture(address, cv2.CAP_FFMPEG), hang_seconds=1.0)
 
 
+def network_camera_has_sent(camera: NetworkCamera, count: int) -> bool:
+    return camera.sent >= count
+
+
 def test_a_live_camera_yields_the_newest_frame_and_counts_those_it_skips(network_camera: NetworkCamera):
     """Somebody slow sees what is happening now, not what happened when it fell behind."""
     stop = Stop()
@@ -124,8 +129,8 @@ def test_a_live_camera_yields_the_newest_frame_and_counts_those_it_skips(network
     yielded = 0
     for _ in camera.frames(stop):
         yielded += 1
-        sent = network_camera.sent
-        await_true(lambda sent=sent: network_camera.sent >= sent + 20, 10, "the camera goes on")
+        goal = network_camera.sent + 20
+        await_true(partial(network_camera_has_sent, network_camera, goal), 10, "the camera goes on")
         if yielded == 4:
             stop.set()
     assert camera.skipped >= 3 * 15

@@ -1,7 +1,7 @@
 """The chaos test, short; what it stands on: the proxies, the plan and the books."""
 
 import json
-import random
+import secrets
 import socket
 import subprocess
 import sys
@@ -10,10 +10,12 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
+import boto3
 import pytest
-from botocore.exceptions import ClientError
+from botocore.config import Config
+from botocore.exceptions import ClientError, HTTPClientError, ReadTimeoutError
 
-from demo.stack import BUCKET, CAMERA, DEVICE, HOST, ROOT, Stack
+from demo.stack import ACCESS_KEY, BUCKET, CAMERA, DEVICE, HOST, ROOT, Stack
 from edge.detector.outbox import Outbox
 from tests.builders import make_face
 from tests.chaos import ledger
@@ -27,11 +29,15 @@ FAULTS, FACES = 21, 300
 
 @pytest.mark.timeout(240)
 def test_no_face_is_lost_or_stored_twice_whatever_is_killed_or_cut(servers: Stack) -> None:
-    seed = random.randrange(1_000_000)
+    seed = secrets.randbelow(1_000_000)
     command = [sys.executable, "-m", "tests.chaos", "--longest", "5", "--seed", str(seed)]
     command += ["--faults", str(FAULTS), "--faces", str(FACES)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=230, check=False)
-    assert done.returncode == 0, f"python {' '.join(command[1:])}\n{done.stdout}\n{done.stderr}"
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as chaos:
+        try:
+            printed, _ = chaos.communicate(timeout=210)
+        finally:
+            chaos.terminate()  # it ends all its processes; where it has ended, this does nothing
+    assert chaos.returncode == 0, f"python {' '.join(command[1:])}\n{printed}"
     result = json.loads((ROOT / "build" / "chaos" / str(seed) / "result.json").read_text())
     assert sum(result["faults"].values()) == FAULTS
     assert result["balance"]["committed"] == result["balance"]["stored"] >= FACES
@@ -60,16 +66,10 @@ def test_the_outbox_notes_what_is_committed_to_it(tmp_path: Path) -> None:
     face = make_face(jpeg=b"\xff\xd8 picture \xff\xd9")
     with closing(Outbox(path, 1 << 30)) as outbox:
         outbox.keep([face])
-        assert ledger_of(outbox, path) == ({face.id: len(face.jpeg)}, 1)
+    assert ledger.committed(path) == ({face.id: len(face.jpeg)}, 1)
     with closing(Outbox(path, 1 << 30)) as outbox:
         outbox.release([(face.id, face.origin.camera)])
-        assert ledger_of(outbox, path) == ({face.id: len(face.jpeg)}, 0)
-
-
-def ledger_of(outbox: Outbox, path: Path) -> tuple[dict[str, int], int]:
-    """Read the books; nobody else can while the outbox is open."""
-    outbox.close()
-    return ledger.committed(path)
+    assert ledger.committed(path) == ({face.id: len(face.jpeg)}, 0)
 
 
 def key_of(face_id: str, clock: str = "150405.123Z") -> str:
@@ -211,12 +211,47 @@ def s3(servers: Stack) -> Iterator[S3Proxy]:
         yield proxy
 
 
-def put(servers: Stack, proxy: S3Proxy, key: str) -> int:
-    """Write an object through the proxy and return the status."""
-    try:
-        client = servers.s3(proxy.port)
-        return int(
-            client.put_object(Bucket=BUCKET, Key=key, Body=b"x", IfNoneMatch="*")["ResponseMetadata"]["HTTPStatusCode"]
-        )
-    except ClientError as error:
-        return int(error.response["ResponseMetadata"]["HTTPStatusCode"])
+@pytest.fixture
+def put(servers: Stack, s3: S3Proxy) -> Callable[[str], int]:
+    """Writes an object through the proxy, unless it is there, and returns the status."""
+    client = boto3.client(
+        "s3",
+        endpoint_url=f"http://{HOST}:{s3.port}",
+        region_name="us-east-1",
+        aws_access_key_id=ACCESS_KEY,
+        aws_secret_access_key=servers.secret_key,
+        config=Config(read_timeout=1, retries={"total_max_attempts": 1}, proxies={}),
+    )
+
+    def put_object(key: str) -> int:
+        try:
+            client.put_object(Bucket=BUCKET, Key=key, Body=b"body", IfNoneMatch="*")
+        except ClientError as error:
+            return int(error.response["ResponseMetadata"]["HTTPStatusCode"])
+        return 200
+
+    return put_object
+
+
+def test_s3_is_passed_on_and_what_it_stores_is_noted(s3: S3Proxy, put: Callable[[str], int]) -> None:
+    assert (put("chaos/passed on"), put("chaos/passed on")) == (200, 412)
+    assert (s3.written, s3.already_there) == ({f"/{BUCKET}/chaos/passed on": 1}, 1)
+
+
+@pytest.mark.parametrize("answer", [answer for answer in Answer if answer.value and answer.value[0]])
+def test_s3_can_answer_with_an_error(s3: S3Proxy, put: Callable[[str], int], answer: Answer) -> None:
+    assert answer.value is not None
+    s3.trouble = Trouble(answer, after=False, share=1.0)
+    assert put(f"chaos/{answer}") == answer.value[0]
+    assert not s3.written
+
+
+@pytest.mark.parametrize(("answer", "error"), [(Answer.NONE, ReadTimeoutError), (Answer.RESET, HTTPClientError)])
+def test_s3_can_store_an_object_and_not_say_so(
+    s3: S3Proxy, put: Callable[[str], int], answer: Answer, error: type[Exception]
+) -> None:
+    s3.trouble = Trouble(answer, after=True, share=1.0)
+    with pytest.raises(error):
+        put(f"chaos/{answer}")
+    s3.trouble = None
+    assert put(f"chaos/{answer}") == 412

@@ -18,6 +18,7 @@ from edge.detector.frame import Frame
 from edge.detector.settings import DetectorSettings
 from edge.detector.tracker import FORGET_AFTER_SECONDS, Tracker, overlap
 from edge.detector.yunet import MODEL_PATH, FaceDetector
+from tests.builders import picture_of
 from wire.errors import ConfigurationError, ExitCode
 from wire.face import Face
 from wire.process import Stop
@@ -104,7 +105,7 @@ def test_quality_gives_way_until_the_jpeg_fits(max_bytes: int):
     noise = np.random.default_rng(1).integers(0, 256, (900, 700, 3), dtype=np.uint8)
     jpeg = encode_jpeg(noise, 90, max_bytes)
     assert len(jpeg) <= max_bytes
-    decoded = cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_COLOR)
+    decoded = picture_of(jpeg)
     assert decoded.shape[0] / decoded.shape[1] == pytest.approx(9 / 7, rel=0.05)
 
 
@@ -138,9 +139,7 @@ def test_a_face_out_of_sight_is_forgotten_after_a_while():
 def test_pictures_of_one_face_are_an_interval_apart(interval: float, pictures: int):
     """By the frames' own time: 10 s at 25 frames/s."""
     tracker = Tracker(interval)
-    due = sum(
-        tracker.is_due(tracker.follow([(0, 0, 100, 100)], frame / 25)[0], frame / 25) for frame in range(250)
-    )
+    due = sum(tracker.is_due(tracker.follow([(0, 0, 100, 100)], frame / 25)[0], frame / 25) for frame in range(250))
     assert due == pictures
 
 
@@ -177,7 +176,7 @@ def test_a_face_is_handed_over_with_all_that_is_known(people: Any):
     assert len(kept.faces) == 5
     assert {seen.track for seen in kept.faces} == {1, 2, 3, 4, 5}
     for seen in kept.faces:
-        picture = cv2.imdecode(np.frombuffer(seen.jpeg, np.uint8), cv2.IMREAD_COLOR)
+        picture = picture_of(seen.jpeg)
         assert picture.shape[0] >= seen.box[3]
         assert picture.shape[1] >= seen.box[2]
         assert seen.framesize == (1000, 667)

@@ -1,5 +1,7 @@
 """Is it a JPEG, and all of it?"""
 
+import contextlib
+
 import cv2
 import numpy as np
 import pytest
@@ -45,7 +47,5 @@ def test_something_else_is_refused(other: bytes):
 @given(st.binary(max_size=200))
 def test_any_bytes_are_answered(data: bytes):
     """With yes or BadMessage."""
-    try:
+    with contextlib.suppress(BadMessage):
         jpeg.check(b"\xff\xd8\xff" + data)
-    except BadMessage:
-        pass

@@ -56,7 +56,7 @@ def test_publishing_succeeds_only_on_a_positive_answer(strict_port: int, qos: in
 def test_a_message_that_is_too_large_is_refused_and_the_link_stays(strict_port: int, qos: int):
     """Mosquitto answers with a reason code that paho's table lacks; paho would drop the connection, over and over."""
     with Peer(strict_port, "open/#") as peer:
-        with pytest.raises(Refused, match="(?i)packet too large"):
+        with pytest.raises(Refused, match="Packet too large"):
             result(peer.session.publish("open/a", bytes(10001), qos=qos))
         assert result(peer.session.publish("open/a", b"x", qos=qos)) == SUCCESS
         assert peer.session.connected

@@ -8,9 +8,10 @@ from cloud.s3sink.settings import SinkSettings
 from edge.detector.settings import DetectorSettings
 from edge.forwarder.settings import ForwarderSettings
 from wire.errors import ConfigurationError
+from wire.settings import Settings
 
 
-def mistakes_of(cls: type, environ: dict[str, str]) -> list[str]:
+def mistakes_of(cls: type[Settings], environ: dict[str, str]) -> list[str]:
     with pytest.raises(ConfigurationError) as caught:
         cls.from_environment(environ)
     return str(caught.value).splitlines()

@@ -26,8 +26,7 @@ def cloud(stack: Stack) -> Stack:
     stack.start_s3()
     stack.make_bucket()
     stack.start_broker("cloud-broker")
-    stack.start("s3sink")
-    await_true(lambda: "connected" in stack.programs["s3sink"].output(), 20, "the sink is connected")
+    stack.start_connected("s3sink")
     return stack
 
 

@@ -39,7 +39,9 @@ def test_processes_of_one_side_do_not_import_each_other(path: Path):
     if parts[0] == "wire" or len(parts) < 3:
         return
     own = f"{parts[0]}.{parts[1]}"
-    assert all(name == own or name.startswith(f"{own}.") for name in imports_of(path) if name.startswith(f"{parts[0]}."))
+    assert all(
+        name == own or name.startswith(f"{own}.") for name in imports_of(path) if name.startswith(f"{parts[0]}.")
+    )
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))

@@ -56,6 +56,7 @@ class Session:
         self._subscriptions = subscriptions
         self._connection: Connection | None = None
         self._closing = threading.Event()
+        self._thread: threading.Thread | None = None
         self._complaints: set[str] = set()
 
     @property
@@ -89,7 +90,8 @@ class Session:
         connection = self._connection
         if connection is not None:
             connection.close(seconds)
-        self._thread.join(seconds)
+        if self._thread is not None:
+            self._thread.join(seconds)
 
     def _run(self) -> None:
         attempt = 0

@@ -66,6 +66,7 @@ class Receipted:
             self._outbox, self._publish, window=settings.outbox_window, resend_after=settings.resend_after
         )
         self._forwarders: dict[str, object] = {}
+        self._thread: threading.Thread | None = None
         cameras = self._outbox.cameras() | {settings.camera_name}
         self.session = Session(
             settings.local_link(),
@@ -108,15 +109,17 @@ class Receipted:
             "receipted": self._courier.receipted,
             "resent": self._courier.resent,
             "dropped": self._outbox.dropped,
+            "unkept": self._outbox.unkept,
         }
 
     def close(self) -> None:
         """End. Faces without a receipt stay in the outbox for the next run."""
         self._stop.set()
         self._wake.set()
-        self._thread.join(STOP_SECONDS)
+        if self._thread is not None:
+            self._thread.join(STOP_SECONDS)
         self.session.close()
-        self._courier.step()
+        self._courier.step()  # receipts that came meanwhile
         self._outbox.close()
 
     def _run(self) -> None:

@@ -1,6 +1,8 @@
 """The detector: camera, model, tracker and custody, one frame after another."""
 
+import itertools
 import threading
+from collections.abc import Iterable
 from datetime import datetime
 
 import structlog
@@ -39,17 +41,27 @@ class Detector:
 
     def run(self) -> None:
         """Work until the camera ends and every face has reached its goal, or until asked to stop."""
+        frames = self._camera.frames(self._stop)
+        try:
+            first = next(frames, None)  # before anything is connected: without a camera there is nothing to start
+            if first is not None:
+                self._work(itertools.chain((first,), frames))
+        finally:
+            self._custody.close()
+
+    def _work(self, frames: Iterable[Frame]) -> None:
         self._custody.start()
         reporter = spawn("status", self._report_until_finished, self._stop)
         try:
-            for frame in self._camera.frames(self._stop):
+            for frame in frames:
                 self.step(frame)
+            if not self._stop:
+                _log.info("the camera has ended, waiting for the last receipts", **self.facts())
             self._custody.finish(self._stop)
         finally:
             self._finished.set()
             reporter.join()
             _log.info("ended", **self.facts())
-            self._custody.close()
 
     def step(self, frame: Frame) -> list[Face]:
         """Find the faces of one frame and hand over those that are due."""

@@ -20,6 +20,8 @@ from wire.properties import Properties
 
 _PAGE_BYTES = 4096
 _SCHEMA_VERSION = 1
+_REMEMBERED_DROPS = 10_000
+"""Faces that gave way and whose receipt may still come, as they may be under way."""
 _SCHEMA = """
 CREATE TABLE faces (
     seq INTEGER PRIMARY KEY AUTOINCREMENT,  -- the order in which they were committed
@@ -28,7 +30,14 @@ CREATE TABLE faces (
     bytes INTEGER NOT NULL,                 -- of this file, in whole pages
     properties BLOB NOT NULL,               -- as in an MQTT 5 PUBLISH packet
     jpeg BLOB NOT NULL
-)
+);
+CREATE TABLE dropped (                      -- the last ones that gave way to newer ones
+    seq INTEGER PRIMARY KEY,
+    id TEXT NOT NULL UNIQUE,
+    camera TEXT NOT NULL
+);
+CREATE TABLE totals (dropped INTEGER NOT NULL);
+INSERT INTO totals VALUES (0);
 """
 
 _log = structlog.get_logger("outbox")
@@ -60,8 +69,8 @@ class Outbox:
         Raises:
             ConfigurationError: the file cannot be written, or another process has it open.
         """
-        self.dropped = 0
-        """Faces that gave way to newer ones, or found the disk full, since the start."""
+        self.unkept = 0
+        """Faces that could not be committed, because the disk is full, since the start."""
         self._path, self._max_bytes = path, max_bytes
         self._lock = threading.RLock()
         try:
@@ -80,8 +89,9 @@ class Outbox:
             ) from None
         self._count: int
         self._bytes: int
-        self._count, self._bytes = self._database.execute(
-            "SELECT count(*), coalesce(sum(bytes), 0) FROM faces"
+        self._dropped: int
+        self._count, self._bytes, self._dropped = self._database.execute(
+            "SELECT count(*), coalesce(sum(bytes), 0), (SELECT dropped FROM totals) FROM faces"
         ).fetchone()
 
     @property
@@ -94,10 +104,15 @@ class Outbox:
         """How much of the file they take, in bytes."""
         return self._bytes
 
+    @property
+    def dropped(self) -> int:
+        """How many committed faces have given way since the file was made, and have not been signed for since."""
+        return self._dropped
+
     def keep(self, faces: Sequence[Face]) -> int:
         """Commit the faces of one frame, all or none, and return how many older ones had to give way.
 
-        What cannot be kept, because the disk is full, is counted in :attr:`dropped` and logged.
+        What cannot be kept, because the disk is full, is counted in :attr:`unkept` and logged.
         """
         with self._lock:
             try:
@@ -111,13 +126,13 @@ class Outbox:
                         ],
                     )
             except sqlite3.OperationalError as error:
-                self.dropped += len(faces)
-                _log.error("dropped: cannot be kept", faces=len(faces), reason=str(error), dropped=self.dropped)
+                self.unkept += len(faces)
+                _log.error("cannot be kept", faces=len(faces), reason=str(error), unkept=self.unkept)
                 return 0
             self._count += len(faces) - len(evicted)
             self._bytes += sum(_cost(kept) for kept in faces) - freed
+            self._dropped += len(evicted)
         if evicted:
-            self.dropped += len(evicted)
             _log.error("dropped: the outbox is full, the oldest give way", ids=evicted, dropped=self.dropped)
         return len(evicted)
 
@@ -125,26 +140,34 @@ class Outbox:
         """Delete faces that have been signed for.
 
         Args:
-            receipts: id and camera of each; those that are not here are passed over.
+            receipts: id and camera of each; one that is not here is passed over, unless its face gave way while it was
+                under way: then it is in S3 all the same, and counts as dropped no longer.
 
         Returns:
             How many were here.
         """
-        gone, freed = 0, 0
+        gone = freed = returned = 0
         with self._lock:
             # Not synced by itself: a deletion that a power cut undoes costs one more copy on the wire, and no face.
             self._database.execute("PRAGMA synchronous = NORMAL")
             try:
                 with self._database:
-                    for face_id, camera in receipts:
-                        for (size,) in self._database.execute(
-                            "DELETE FROM faces WHERE id = ? AND camera = ? RETURNING bytes", (face_id, camera)
-                        ).fetchall():
-                            gone, freed = gone + 1, freed + size
+                    for receipt in receipts:
+                        sizes = self._database.execute(
+                            "DELETE FROM faces WHERE id = ? AND camera = ? RETURNING bytes", receipt
+                        ).fetchall()
+                        gone, freed = gone + len(sizes), freed + sum(size for (size,) in sizes)
+                        if not sizes:
+                            returned += self._database.execute(
+                                "DELETE FROM dropped WHERE id = ? AND camera = ?", receipt
+                            ).rowcount
+                    if returned:
+                        self._database.execute("UPDATE totals SET dropped = dropped - ?", (returned,))
             finally:
                 self._database.execute("PRAGMA synchronous = FULL")
             self._count -= gone
             self._bytes -= freed
+            self._dropped -= returned
         return gone
 
     def waiting(self, underway: Collection[int], most: int, newest_first: bool) -> list[int]:
@@ -192,13 +215,20 @@ class Outbox:
         evicted: list[str] = []
         freed = 0
         while self._bytes - freed + needed > self._max_bytes:
-            row = self._database.execute(
-                "DELETE FROM faces WHERE seq = (SELECT min(seq) FROM faces) RETURNING id, bytes"
+            rows = self._database.execute(
+                "DELETE FROM faces WHERE seq = (SELECT min(seq) FROM faces) RETURNING seq, id, camera, bytes"
             ).fetchall()
-            if not row:
+            if not rows:
                 break
-            evicted.append(row[0][0])
-            freed += row[0][1]
+            seq, face_id, camera, size = rows[0]
+            self._database.execute("INSERT INTO dropped VALUES (?, ?, ?)", (seq, face_id, camera))
+            evicted.append(face_id)
+            freed += size
+        if evicted:
+            self._database.execute("UPDATE totals SET dropped = dropped + ?", (len(evicted),))
+            self._database.execute(
+                "DELETE FROM dropped WHERE seq <= (SELECT max(seq) FROM dropped) - ?", (_REMEMBERED_DROPS,)
+            )
         return evicted, freed
 
 
@@ -214,9 +244,7 @@ def _open(path: Path) -> sqlite3.Connection:
             raise sqlite3.DatabaseError(verdict)
         (version,) = database.execute("PRAGMA user_version").fetchone()
         if version == 0:
-            with database:
-                database.execute(_SCHEMA)
-                database.execute(f"PRAGMA user_version = {_SCHEMA_VERSION}")
+            database.executescript(f"BEGIN; {_SCHEMA} PRAGMA user_version = {_SCHEMA_VERSION}; COMMIT;")
         elif version != _SCHEMA_VERSION:
             raise ConfigurationError(
                 f"OUTBOX_PATH is '{path}': its schema is version {version}, expected {_SCHEMA_VERSION}; "
