@@ -1,14 +1,21 @@
-"""What the benchmarks share: memory of running processes, and a table."""
+"""What the benchmarks share: memory of running processes, faces to send, and a table."""
 
 import statistics
 import threading
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
 from types import TracebackType
 from typing import Self
 
 import psutil
 from rich.console import Console
 from rich.table import Table
+
+from demo.stack import DEVICE
+from wire import face
+from wire.face import Face
+from wire.topics import Origin
 
 
 class PeakMemory:
@@ -38,6 +45,25 @@ class PeakMemory:
                     self.peak_bytes[name] = max(self.peak_bytes[name], process.memory_info().rss)
                 except psutil.Error:
                     continue
+
+
+def faces_of(count: int, jpeg: bytes, camera: str) -> list[Face]:
+    """Make faces as the detector does, all of this moment and with the same picture."""
+    now = datetime.now(UTC)
+    now = now.replace(microsecond=now.microsecond // 1000 * 1000)
+    one = Face(
+        id="",
+        origin=Origin(DEVICE, camera),
+        captured_at=now,
+        jpeg=jpeg,
+        confidence=0.9,
+        box=(10, 20, 100, 120),
+        landmarks=((1, 2), (3, 4), (5, 6), (7, 8), (9, 10)),
+        framesize=(640, 360),
+        track=1,
+        model="yunet-2023mar",
+    )
+    return [replace(one, id=face.mint_id(now)) for _ in range(count)]
 
 
 def megabytes(size: float) -> str:

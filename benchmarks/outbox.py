@@ -8,17 +8,15 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import replace
-from datetime import UTC, datetime
 from pathlib import Path
 
 import psutil
 
-from benchmarks.measure import megabytes, show
+from benchmarks.measure import faces_of, megabytes, show
+from demo.stack import CAMERA
 from edge.detector.outbox import Outbox
 from wire import face
 from wire.face import Face
-from wire.topics import Origin
 
 FACE_BYTES = 20_000
 FACES = 20_000
@@ -59,7 +57,7 @@ def _measure(name: str, keep: Callable[[Face], object], count: int) -> list[str]
     rates, early = [], 0
     made = 0
     while made < count:
-        batch = _faces(BATCH)
+        batch = faces_of(BATCH, os.urandom(FACE_BYTES), CAMERA)
         began = time.perf_counter()
         for one in batch:
             keep(one)
@@ -105,23 +103,6 @@ def _log_file(folder: Path) -> Callable[[Face], None]:
         os.fsync(file.fileno())
 
     return keep
-
-
-def _faces(count: int) -> list[Face]:
-    now = datetime.now(UTC)
-    one = Face(
-        id="",
-        origin=Origin("jetson-1", "door"),
-        captured_at=now.replace(microsecond=0),
-        jpeg=os.urandom(FACE_BYTES),
-        confidence=0.9,
-        box=(10, 20, 100, 120),
-        landmarks=((1, 2), (3, 4), (5, 6), (7, 8), (9, 10)),
-        framesize=(640, 360),
-        track=1,
-        model="yunet-2023mar",
-    )
-    return [replace(one, id=face.mint_id(now)) for _ in range(count)]
 
 
 if __name__ == "__main__":

@@ -11,23 +11,20 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 import cv2
 
-from benchmarks.measure import PeakMemory, megabytes, show, spread
+from benchmarks.measure import PeakMemory, faces_of, megabytes, show, spread
 from demo.camera import NetworkCamera
 from demo.film import clip
 from demo.stack import BUCKET, DEVICE, HOST, MODULES, Stack, await_true
 from wire import face, log, topics
 from wire.connection import Message, Terms
-from wire.face import Face
 from wire.link import Link
 from wire.process import Stop
 from wire.session import Session
-from wire.topics import Origin
 
 FACES = 1000
 FACE_BYTES = 10_000
@@ -189,7 +186,7 @@ def _push(port_in: int, port_out: int, topic: str, watched: str) -> float:
 
     watcher = _session(port_out, count, watched)
     publisher = _session(port_in, lambda message: None)
-    made = _faces()
+    made = faces_of(FACES, _jpeg(), "bench")
     began = time.perf_counter()
     for one in made:
         if not room.acquire(timeout=60):
@@ -216,26 +213,11 @@ def _session(port: int, on_message: Callable[[Message], None], *subscriptions: s
     return session
 
 
-def _faces() -> list[Face]:
-    """Make faces as the detector does, with a picture that passes for a JPEG."""
+def _jpeg() -> bytes:
+    """Return a picture that passes for a JPEG, of the size that is measured."""
     capture = cv2.VideoCapture(str(clip(CLIP)))
     jpeg = cv2.imencode(".jpg", capture.read()[1][:200, :200])[1].tobytes()
-    jpeg = jpeg + os.urandom(FACE_BYTES - len(jpeg)) if len(jpeg) < FACE_BYTES else jpeg
-    now = datetime.now(UTC)
-    now = now.replace(microsecond=now.microsecond // 1000 * 1000)
-    one = Face(
-        id="",
-        origin=Origin(DEVICE, "bench"),
-        captured_at=now,
-        jpeg=jpeg,
-        confidence=0.9,
-        box=(10, 20, 100, 120),
-        landmarks=((1, 2), (3, 4), (5, 6), (7, 8), (9, 10)),
-        framesize=(640, 360),
-        track=1,
-        model="yunet-2023mar",
-    )
-    return [replace(one, id=face.mint_id(now)) for _ in range(FACES)]
+    return jpeg + bytes(max(0, FACE_BYTES - len(jpeg)))
 
 
 if __name__ == "__main__":

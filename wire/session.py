@@ -19,7 +19,7 @@ from wire.process import Stop, spawn
 from wire.properties import NO_PROPERTIES, Properties
 
 RECONNECT_FIRST_SECONDS = 0.5
-RECONNECT_MOST_SECONDS = 15.0
+RECONNECT_MOST_SECONDS = 10.0
 STEADY_SECONDS = 10.0
 """A connection that ends sooner counts as a failed attempt: two clients of one name must not chase each other."""
 

@@ -1,0 +1,130 @@
+"""The cloud away, and back: what that costs the brokers in memory, how fast the backlog goes, how long live faces wait.
+
+``python -m benchmarks.backlog``. The outbox is filled with faces of 20 kB; then a network camera adds live ones.
+"""
+
+import argparse
+import os
+import tempfile
+import time
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import cv2
+import psutil
+
+from benchmarks.measure import faces_of, megabytes, show
+from demo.camera import NetworkCamera
+from demo.film import clip
+from demo.stack import CAMERA, HOST, Stack, await_true
+from edge.detector.outbox import Outbox
+from wire import face, log, status, topics
+from wire.connection import Message, Terms
+from wire.link import Link
+from wire.process import Stop
+from wire.session import Session
+
+FACE_BYTES = 20_000
+BACKLOG = 5000
+LIVE_FRAMES_PER_SECOND = 5
+OUTAGE_SECONDS = 15
+CLIP = "WolfgangLanger_Pexels.mp4"
+
+
+def main() -> None:
+    """Fill, cut, mend, and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--faces", type=int, default=BACKLOG, help="in the outbox when the cloud returns")
+    backlog = parser.parse_args().faces
+    log.configure("warning", "console")
+    with tempfile.TemporaryDirectory() as folder, Stack(Path(folder)) as stack:
+        Path(folder).chmod(0o755)
+        show("The cloud away, and back", ["", ""], _run(stack, backlog))
+
+
+def _run(stack: Stack, backlog: int) -> list[list[str]]:
+    _fill(stack, backlog)
+    stack.start_s3()
+    stack.make_bucket()
+    stack.start_broker("local-broker")
+    local = psutil.Process(stack.programs["local-broker"].pid)
+    before = local.memory_info().rss
+    stack.start("s3sink")
+    stack.start("forwarder")
+    watch = _Watch(stack)
+    capture = cv2.VideoCapture(str(clip(CLIP)))
+    jpegs = [cv2.imencode(".jpg", capture.read()[1])[1].tobytes() for _ in range(100)]
+    with NetworkCamera(jpegs, LIVE_FRAMES_PER_SECOND) as camera:
+        stack.start("detector", CAMERA_SOURCE=camera.address, FACE_INTERVAL="0")
+        goal = backlog + OUTAGE_SECONDS * LIVE_FRAMES_PER_SECOND
+        await_true(lambda: watch.facts.get("outbox", 0) >= goal, 120, "the outbox has grown")
+        during, waiting = local.memory_info().rss, watch.facts["outbox"]
+        stack.start_broker("cloud-broker")
+        cloud = psutil.Process(stack.programs["cloud-broker"].pid)
+        cloud_before = cloud.memory_info().rss
+        await_true(lambda: watch.facts.get("outbox", goal) < waiting - 10, 60, "faces arrive again")
+        back_at, began, left = datetime.now(UTC), time.perf_counter(), watch.facts["outbox"]
+        peak = cloud_before
+        while watch.facts["outbox"] > LIVE_FRAMES_PER_SECOND * 2:
+            peak = max(peak, cloud.memory_info().rss)
+            time.sleep(0.1)
+            if time.perf_counter() - began > 300:
+                raise TimeoutError("the backlog does not go")
+        rate = (left - watch.facts["outbox"]) / (time.perf_counter() - began)
+        stack.programs["detector"].stop()
+    live = [delay for captured_at, delay in watch.receipts if captured_at > back_at]
+    watch.session.close()
+    return [
+        ["faces in the outbox when the cloud returned", str(waiting)],
+        ["  as much as", megabytes(waiting * FACE_BYTES)],
+        ["local broker's memory: before the outage, at its end", f"{megabytes(before)}, {megabytes(during)}"],
+        [
+            "cloud broker's memory: before, at most while the backlog goes",
+            f"{megabytes(cloud_before)}, {megabytes(peak)}",
+        ],
+        ["faces/s stored and signed for, live ones aside", f"{rate:.0f}"],
+        ["live faces meanwhile", str(len(live))],
+        ["  the longest from capture to receipt", f"{max(live):.2f} s"],
+    ]
+
+
+class _Watch:
+    """Status and receipts at the local broker."""
+
+    def __init__(self, stack: Stack) -> None:
+        self.facts: dict[str, int] = {}
+        self.receipts: list[tuple[datetime, float]] = []
+        """Capture time, and seconds from then to the receipt."""
+        self.session = Session(
+            Link("local broker", HOST, stack.local_port),
+            Terms(client_id="watch", receive_maximum=1000),
+            Stop(),
+            on_message=self._take,
+            subscriptions=[(topics.receipts(CAMERA), 1), (topics.status("detector", CAMERA), 1)],
+        )
+        self.session.start()
+
+    def _take(self, message: Message) -> None:
+        if message.topic.startswith("status/"):
+            self.facts = status.decode(message.payload)
+        else:
+            captured_at = face.time_of_id((message.properties.correlation_data or b"").decode())
+            self.receipts.append((captured_at, (datetime.now(UTC) - captured_at).total_seconds()))
+        self.session.acknowledge(message)
+
+
+def _fill(stack: Stack, count: int) -> None:
+    outbox = Outbox(stack.folder / "outbox.db", 1 << 30)
+    yesterday = datetime.now(UTC).replace(microsecond=0) - timedelta(days=1)
+    capture = cv2.VideoCapture(str(clip(CLIP)))
+    jpeg = cv2.imencode(".jpg", capture.read()[1])[1].tobytes()
+    jpeg = jpeg[:-2] + os.urandom(max(0, FACE_BYTES - len(jpeg))).replace(b"\xff", b"\x00") + b"\xff\xd9"
+    for number, one in enumerate(faces_of(count, jpeg, CAMERA)):
+        captured_at = yesterday + timedelta(milliseconds=200 * number)
+        outbox.keep([replace(one, id=face.mint_id(captured_at), captured_at=captured_at)])
+    outbox.close()
+
+
+if __name__ == "__main__":
+    main()
