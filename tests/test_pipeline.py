@@ -8,6 +8,7 @@ from pathlib import Path
 import cv2
 import pytest
 
+from demo.camera import NetworkCamera
 from demo.film import clip
 from demo.stack import BUCKET, HOST, MODULES, ROOT, Stack, await_true, find_program, free_port
 from edge.detector.outbox import Outbox
@@ -144,6 +145,19 @@ def test_the_order_to_stop_ends_any_process_within_5_seconds_and_nothing_is_lost
     ids = Counter(key.rpartition("Z-")[2].removesuffix(".jpg") for key in chain.keys())
     assert set(ids.values()) == {1}
     assert set(ids) == committed()
+
+
+@pytest.mark.parametrize("hangs", [False, True])
+def test_a_detector_of_a_live_camera_stops_with_status_0(chain: Stack, hangs: bool):
+    """Also while the camera hangs, and the thread that reads it cannot be interrupted."""
+    capture = cv2.VideoCapture(str(clip("single_face.mp4")))
+    jpegs = [cv2.imencode(".jpg", capture.read()[1])[1].tobytes() for _ in range(30)]
+    with NetworkCamera(jpegs, frames_per_second=24) as camera:
+        chain.start("detector", CAMERA_SOURCE=camera.address, FACE_INTERVAL="0.2")
+        await_true(lambda: len(chain.keys()) >= 5, 30, "faces arrive")
+        if hangs:
+            camera.flowing.clear()
+        assert chain.programs["detector"].stop(5) == 0
 
 
 def _count_commits(chain: Stack):

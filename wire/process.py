@@ -4,12 +4,13 @@ SIGTERM and SIGINT only set a flag; the loops look at it. A defect in one thread
 non-zero status, so that whoever supervises it starts it again: better than a process that looks alive.
 """
 
+import os
 import signal
 import sys
 import threading
 from collections.abc import Callable, Mapping
 from types import FrameType, TracebackType
-from typing import ParamSpec
+from typing import NoReturn, ParamSpec
 
 import structlog
 
@@ -88,6 +89,17 @@ def run(main: Callable[[Mapping[str, str], Stop], None], environ: Mapping[str, s
         structlog.get_logger("process").critical("ended by a defect", exc_info=_exc_info(defect))
         return ExitCode.SOFTWARE
     return ExitCode.OK
+
+
+def leave(status: int) -> NoReturn:
+    """End the process with ``status``, at once.
+
+    A thread that sits in a camera's driver or in a connect cannot be interrupted, and would abort the interpreter on its
+    orderly way out. All that matters has been closed by now.
+    """
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)
 
 
 def _exc_info(error: BaseException) -> tuple[type[BaseException], BaseException, TracebackType | None]:

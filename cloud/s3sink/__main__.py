@@ -1,7 +1,6 @@
 """``python -m cloud.s3sink``: write faces to S3 until asked to stop."""
 
 import os
-import sys
 from collections.abc import Mapping
 
 import structlog
@@ -9,7 +8,7 @@ import structlog
 from cloud.s3sink.bucket import Bucket
 from cloud.s3sink.settings import SinkSettings
 from cloud.s3sink.sink import Sink
-from wire.process import Stop, run
+from wire.process import Stop, leave, run
 
 
 def main(environ: Mapping[str, str], stop: Stop) -> None:
@@ -23,4 +22,4 @@ def main(environ: Mapping[str, str], stop: Stop) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(run(main, os.environ))
+    leave(run(main, os.environ))

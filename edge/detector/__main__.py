@@ -1,7 +1,6 @@
 """``python -m edge.detector``: watch a camera until it ends, or until asked to stop."""
 
 import os
-import sys
 from collections.abc import Mapping
 
 import structlog
@@ -11,7 +10,7 @@ from edge.detector.custody import custody_of
 from edge.detector.detector import Detector
 from edge.detector.settings import DetectorSettings
 from edge.detector.yunet import FaceDetector
-from wire.process import Stop, run
+from wire.process import Stop, leave, run
 
 
 def main(environ: Mapping[str, str], stop: Stop) -> None:
@@ -25,4 +24,4 @@ def main(environ: Mapping[str, str], stop: Stop) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(run(main, os.environ))
+    leave(run(main, os.environ))

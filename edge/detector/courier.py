@@ -109,9 +109,10 @@ class Courier:
                 self._send_again = False
         if receipts:
             self._settle(receipts)
-        if can_send:
-            self._resend(everything=send_again)
-            self._fill_window()
+        if not can_send:
+            return OVERDUE_MOST_SECONDS
+        self._resend(everything=send_again)
+        self._fill_window()
         now = self._clock()
         return max(0.0, min((sent.due - now for sent in self._underway.values()), default=OVERDUE_MOST_SECONDS))
 

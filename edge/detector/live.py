@@ -25,6 +25,8 @@ OPEN_SECONDS = 20.0
 REOPEN_FIRST_SECONDS = 0.5
 REOPEN_MOST_SECONDS = 4.0
 """The longest pause before a camera that is gone is opened again."""
+RELEASE_SECONDS = 1.0
+"""How long the end of the process waits for a camera to be let go."""
 _POLL_SECONDS = 0.2
 """How soon a wait for a frame notices that the process is to stop."""
 
@@ -63,6 +65,7 @@ class LiveCamera:
                 new_scene, failures = False, 0
             reader.abandon()
             if stop:
+                reader.wait_end(RELEASE_SECONDS)
                 return
             self.reopened += 1
             failures += 1
@@ -104,7 +107,8 @@ class _Reader:
         self._abandoned = False
         self.opened = False
         self.ended = False
-        threading.Thread(target=self._run, name="camera", daemon=True).start()
+        self._thread = threading.Thread(target=self._run, name="camera", daemon=True)
+        self._thread.start()
 
     def wait_open(self, seconds: float, stop: Stop) -> bool:
         """Wait until the camera is open, and tell whether it is (or whether waiting was called off)."""
@@ -124,6 +128,10 @@ class _Reader:
     def abandon(self) -> None:
         """Leave the thread to itself; it lets the camera go as soon as it can."""
         self._abandoned = True
+
+    def wait_end(self, seconds: float) -> None:
+        """Wait until the camera has been let go, at most ``seconds``: it may hang."""
+        self._thread.join(seconds)
 
     def _run(self) -> None:
         capture = self._open_capture()

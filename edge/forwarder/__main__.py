@@ -1,14 +1,13 @@
 """``python -m edge.forwarder``: forward until asked to stop."""
 
 import os
-import sys
 from collections.abc import Mapping
 
 import structlog
 
 from edge.forwarder.forwarder import Forwarder
 from edge.forwarder.settings import ForwarderSettings
-from wire.process import Stop, run
+from wire.process import Stop, leave, run
 
 
 def main(environ: Mapping[str, str], stop: Stop) -> None:
@@ -20,4 +19,4 @@ def main(environ: Mapping[str, str], stop: Stop) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(run(main, os.environ))
+    leave(run(main, os.environ))
