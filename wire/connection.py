@@ -214,7 +214,7 @@ class Connection:
         self._answered.set()
 
     def _on_disconnect(self, client: Any, userdata: Any, flags: Any, reason: ReasonCode, properties: Any) -> None:
-        self._end(str(reason))
+        self._end(str(reason) if flags.is_disconnect_packet_from_server else "the connection was lost")
 
     def _arrived(self, mid: int, topic: str, payload: bytes, qos: int, retain: bool, properties: Properties) -> None:
         message = Message(topic, payload, qos, retain, properties, self, mid)

@@ -94,8 +94,8 @@ def run(main: Callable[[Mapping[str, str], Stop], None], environ: Mapping[str, s
 def leave(status: int) -> NoReturn:
     """End the process with ``status``, at once.
 
-    A thread that sits in a camera's driver or in a connect cannot be interrupted, and would abort the interpreter on its
-    orderly way out. All that matters has been closed by now.
+    A thread that sits in a camera's driver or in a connect cannot be interrupted, and would abort the interpreter on
+    its orderly way out. All that matters has been closed by now.
     """
     sys.stdout.flush()
     sys.stderr.flush()

@@ -5,6 +5,7 @@ that ends it otherwise is that S3 will never take this very object (:class:`Unac
 """
 
 import threading
+import time
 from enum import Enum
 from typing import TYPE_CHECKING
 
@@ -36,6 +37,8 @@ if TYPE_CHECKING:
 
 RETRY_FIRST_SECONDS = 0.2
 RETRY_MOST_SECONDS = 20.0
+QUIET_SECONDS = 30.0
+"""Trouble is mentioned once in this time at the most: where S3 fails now and then, each write would mention it."""
 _TIMEOUT_SECONDS = 10
 _NEVER = frozenset(("MetadataTooLarge", "KeyTooLongError", "EntityTooLarge", "InvalidArgument"))
 """What S3 says of an object that it will not take today or tomorrow."""
@@ -78,7 +81,8 @@ class Bucket:
         """
         self._name, self._stop = name, stop
         self._lock = threading.Lock()
-        self._trouble = ""
+        self._in_trouble = False
+        self._complained_at = -QUIET_SECONDS
         config = Config(
             connect_timeout=_TIMEOUT_SECONDS,
             read_timeout=_TIMEOUT_SECONDS,
@@ -172,15 +176,15 @@ class Bucket:
 
     def _complain(self, reason: str) -> None:
         with self._lock:
-            first = not self._trouble
-            self._trouble = reason
-        if first:
-            _log.warning("S3 does not take objects, trying again", bucket=self._name, reason=reason)
+            if self._in_trouble or time.monotonic() - self._complained_at < QUIET_SECONDS:
+                return
+            self._in_trouble, self._complained_at = True, time.monotonic()
+        _log.warning("S3 does not take objects, trying again", bucket=self._name, reason=reason)
 
     def _recovered(self) -> None:
         with self._lock:
-            trouble, self._trouble = self._trouble, ""
-        if trouble:
+            recovered, self._in_trouble = self._in_trouble, False
+        if recovered:
             _log.info("S3 takes objects again", bucket=self._name)
 
 

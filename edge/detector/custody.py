@@ -162,6 +162,9 @@ class Receipted:
         self._wake.set()
 
     def _on_lost(self) -> None:
+        # A broker that comes back empty may take faces before a forwarder has subscribed, and forget them. So what a
+        # forwarder says next counts as new, even if its own link to the cloud has held.
+        self._forwarders.clear()
         self._courier.link_down()
 
 

@@ -3,6 +3,7 @@
 The whole mapping is one rule: up, put ``devices/<device>/`` in front; down, take it off.
 """
 
+import threading
 import time
 from functools import partial
 
@@ -15,6 +16,7 @@ from wire.properties import Properties
 from wire.session import Session
 
 RETRY_SECONDS = 1.0
+REPORT_SECONDS = 5.0
 LOCAL_EXPIRY_SECONDS = 86400
 """For how long the local broker keeps messages of other publishers while the forwarder is away."""
 CLOUD_EXPIRY_SECONDS = 3600
@@ -29,6 +31,9 @@ class Forwarder:
         self._stop = stop
         self._status_topic = topics.status("forwarder", device)
         self._cloud_up_since: float | None = None
+        self._reporting = threading.Lock()
+        self._reported = b""
+        self._reported_at = 0.0
         self.up = Lane(
             "up",
             lambda: self.local,
@@ -88,9 +93,11 @@ class Forwarder:
         self.cloud.close()
 
     def step(self) -> None:
-        """Try again what waits for a link or for a subscriber."""
+        """Try again what waits for a link or for a subscriber, and say what has changed."""
         self.up.flush()
         self.down.flush()
+        if time.monotonic() - self._reported_at > REPORT_SECONDS:
+            self._report(only_changes=True)
 
     def _cloud_connected(self) -> None:
         self._cloud_up_since = time.time()
@@ -105,17 +112,21 @@ class Forwarder:
         self._report()
         self.down.flush()
 
-    def _report(self) -> None:
+    def _report(self, only_changes: bool = False) -> None:
         """Say how the cloud link is: detectors send again what was under way when it was cut."""
-        since = self._cloud_up_since
-        payload = status.encode(
-            cloud="down" if since is None else "up",
-            cloud_up_since=since,
-            forwarded=self.up.counts.forwarded,
-            refused=self.up.counts.refused,
-            dropped=self.up.counts.dropped,
-        )
-        self.local.publish(self._status_topic, payload, qos=1, retain=True)
+        with self._reporting:  # both sessions report: the one that looked first must not have the last word
+            since = self._cloud_up_since
+            payload = status.encode(
+                cloud="down" if since is None else "up",
+                cloud_up_since=since,
+                forwarded=self.up.counts.forwarded,
+                refused=self.up.counts.refused,
+                dropped=self.up.counts.dropped,
+            )
+            if only_changes and payload == self._reported:
+                return
+            self.local.publish(self._status_topic, payload, qos=1, retain=True)
+            self._reported, self._reported_at = payload, time.monotonic()
 
     def _sign_for(self, message: Message) -> None:
         face_id = message.properties.correlation_data

@@ -100,7 +100,7 @@ def plan(seed: int, count: int, longest_seconds: float, kinds: Collection[str] =
         longest_seconds: how long a link or S3 is out of order at the most.
         kinds: which ones.
     """
-    chance = random.Random(seed)  # noqa: S311 - a die, no secret
+    chance = random.Random(seed)
     deck: list[str] = []
     faults: list[Fault] = []
     while len(faults) < count:

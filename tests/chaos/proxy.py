@@ -9,23 +9,11 @@ It runs in a thread of its own; the mode may be set from any other.
 
 import asyncio
 import contextlib
-import socket
-import struct
-import threading
-from abc import ABC, abstractmethod
-from collections.abc import Coroutine
 from enum import Enum, StrEnum
-from types import TracebackType
-from typing import Any, Self, TypeVar
 
-from demo.stack import HOST
+from tests.chaos.listener import CHUNK_BYTES, End, Listener
 
-_CHUNK_BYTES = 65536
 _QUEUED_CHUNKS = 64
-_RESET = struct.pack("ii", 1, 0)
-"""SO_LINGER of 0 seconds: the connection ends with RST, not with FIN."""
-
-T = TypeVar("T")
 
 
 class Mode(StrEnum):
@@ -67,110 +55,6 @@ _LOST = {
     Mode.DOWN_LOST: frozenset((Way.DOWN,)),
 }
 """What a connection never carries again: bytes that are missing from a TCP stream break it for good."""
-
-
-class Listener(ABC):
-    """A server of ours on a free port, in a thread of its own."""
-
-    def __init__(self, target_port: int) -> None:
-        self.port = 0
-        """Where clients connect, once it has been started."""
-        self.target_port = target_port
-        """Where the server listens for which it stands."""
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, name="proxy", daemon=True)
-        self._server: asyncio.Server | None = None
-        self._tasks: set[asyncio.Task[None]] = set()
-
-    def __enter__(self) -> Self:
-        return self.start()
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def start(self) -> Self:
-        """Listen."""
-        self._thread.start()
-        self.call(self.listen())
-        return self
-
-    def close(self) -> None:
-        """End, and reset all connections."""
-        if self._thread.is_alive():
-            self.call(self._end())
-            self._loop.call_soon_threadsafe(self._loop.stop)
-            self._thread.join()
-        self._loop.close()
-
-    def call(self, work: Coroutine[Any, Any, T]) -> T:
-        """Run ``work`` in the proxy's thread and return what comes of it."""
-        return asyncio.run_coroutine_threadsafe(work, self._loop).result(10)
-
-    async def listen(self) -> None:
-        """Take connections, at the same port as before."""
-        if self._server is None:
-            self._server = await asyncio.start_server(self._accept, HOST, self.port)
-            self.port = self._server.sockets[0].getsockname()[1]
-
-    async def refuse(self) -> None:
-        """Take no connections: the system refuses them."""
-        if self._server is not None:
-            self._server.close()
-            self._server = None
-
-    @abstractmethod
-    async def serve(self, client: "End") -> None:
-        """Serve one connection to its end."""
-
-    def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = self._loop.create_task(self._serve(End(reader, writer)))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-
-    async def _serve(self, client: "End") -> None:
-        try:
-            await self.serve(client)
-        finally:
-            client.reset()
-
-    async def _end(self) -> None:
-        await self.refuse()
-        tasks = list(self._tasks)
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-
-
-class End:
-    """One end of a connection."""
-
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self.reader, self.writer = reader, writer
-
-    @classmethod
-    async def connect(cls, port: int) -> Self:
-        """Connect to a server.
-
-        Raises:
-            OSError: nobody listens.
-        """
-        return cls(*await asyncio.open_connection(HOST, port))
-
-    def reset(self) -> None:
-        """End the connection with RST, unless it has ended."""
-        if not self.writer.transport.is_closing():
-            peer: socket.socket = self.writer.get_extra_info("socket")
-            with contextlib.suppress(OSError):
-                peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
-        self.writer.transport.abort()
-
-    async def until_closed(self) -> None:
-        """Swallow what comes until the other side closes."""
-        with contextlib.suppress(OSError):
-            while await self.reader.read(_CHUNK_BYTES):
-                pass
 
 
 class TcpProxy(Listener):
@@ -235,6 +119,7 @@ class _Connection:
     def __init__(self, proxy: TcpProxy, client: End) -> None:
         self._proxy, self._client = proxy, client
         self._server: End | None = None
+        self._server_gone = False
         self._lost: set[Way] = set()
         if proxy.mode not in (Mode.CLIENT_GONE, Mode.SERVER_GONE):  # which spare new connections
             self._lost |= _LOST.get(proxy.mode, frozenset())
@@ -244,8 +129,10 @@ class _Connection:
         self._lost |= _LOST.get(mode, frozenset())
         if mode in (Mode.CUT, Mode.CLIENT_GONE):
             self._client.reset()
-        if mode in (Mode.CUT, Mode.SERVER_GONE) and self._server is not None:
-            self._server.reset()
+        if mode in (Mode.CUT, Mode.SERVER_GONE):
+            self._server_gone = True
+            if self._server is not None:
+                self._server.reset()
 
     def reset(self) -> None:
         """End it on both sides."""
@@ -263,6 +150,8 @@ class _Connection:
             self._server = await End.connect(self._proxy.target_port)
         except OSError:
             return
+        if self._server_gone:  # while we connected to it
+            self._server.reset()
         await asyncio.gather(
             self._carry(Way.UP, self._client, self._server), self._carry(Way.DOWN, self._server, self._client)
         )
@@ -274,7 +163,7 @@ class _Connection:
         clock = asyncio.get_running_loop().time
         try:
             with contextlib.suppress(OSError):
-                while data := await source.reader.read(_CHUNK_BYTES):
+                while data := await source.reader.read(CHUNK_BYTES):
                     await queue.put((clock() + self._proxy.lateness_seconds, data))
             await queue.put((clock() + self._proxy.lateness_seconds, b""))
             await delivery

@@ -103,7 +103,7 @@ class Report:
             ("altered", str(len(found.altered))),
             ("foreign objects", str(len(found.foreign))),
             ("still in the outbox", str(found.waiting)),
-            ("resent, and already there", str(self.resent)),
-            ("overwritten with the same", str(len(self.overwritten))),
+            ("resent (S3 had it already)", str(self.resent)),
+            ("overwritten in S3", str(len(self.overwritten))),
             ("restarted by the supervisor", ", ".join(f"{k} {v}" for k, v in self.restarts.items()) or "0"),
         ]

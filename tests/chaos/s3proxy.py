@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from enum import Enum
 from urllib.parse import unquote
 
-from tests.chaos.proxy import End, Listener
+from tests.chaos.listener import End, Listener
 
 _HEAD_END = b"\r\n\r\n"
 _NO_BODY = frozenset((204, 304))
@@ -75,7 +75,7 @@ class S3Proxy(Listener):
         self.already_there = 0
         """How many writes S3 has turned down because the object was there."""
         self._on_written = on_written
-        self._chance = random.Random(seed)  # noqa: S311 - a die, no secret
+        self._chance = random.Random(seed)
 
     async def serve(self, client: End) -> None:
         """Serve one connection."""
