@@ -9,7 +9,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Mapping
-from types import FrameType, TracebackType
+from types import TracebackType
 from typing import NoReturn, ParamSpec
 
 import structlog
@@ -20,6 +20,8 @@ STOP_SECONDS = 4.0
 """How long a process may take for what is under way once it has been asked to stop."""
 
 P = ParamSpec("P")
+
+_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 class Stop:
@@ -72,12 +74,9 @@ def run(main: Callable[[Mapping[str, str], Stop], None], environ: Mapping[str, s
     """
     stop = Stop()
 
-    def on_signal(number: int, frame: FrameType | None) -> None:
-        stop.set()
-
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, on_signal)
-
+    # Waited for in a thread, not handled: a handler would run amid whatever the main thread holds a lock for.
+    signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+    spawn("signals", lambda: _await_signal(stop), stop)
     try:
         main(environ, stop)
         if stop.failure is not None:
@@ -89,6 +88,11 @@ def run(main: Callable[[Mapping[str, str], Stop], None], environ: Mapping[str, s
         structlog.get_logger("process").critical("ended by a defect", exc_info=_exc_info(defect))
         return ExitCode.SOFTWARE
     return ExitCode.OK
+
+
+def _await_signal(stop: Stop) -> None:
+    signal.sigwait(_SIGNALS)
+    stop.set()
 
 
 def leave(status: int) -> NoReturn:

@@ -1,0 +1,129 @@
+"""What the demo tells: how far things are while it runs, and at the end what came of them, read back from S3."""
+
+import posixpath
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from demo import sheet
+from demo.stack import BUCKET, CAMERA, DEVICE
+from demo.watch import Listed, Shelf, Watch
+
+ROWS_MOST = 20
+"""Of the listing."""
+_PLAIN_LINE_SECONDS = 2.0
+"""Between two lines of progress where there is no terminal."""
+
+
+class Progress:
+    """One line that changes in place; where there is no terminal, a plain one now and then."""
+
+    def __init__(self, console: Console) -> None:
+        spinner = "dots" if console.encoding.startswith("utf") else "line"
+        self._console = console
+        self._live = console.status("starting", spinner=spinner) if console.is_interactive else None
+        self._shown, self._shown_at = "", 0.0
+
+    def __enter__(self) -> Self:
+        if self._live is not None:
+            self._live.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._live is not None:
+            self._live.stop()
+
+    def show(self, watch: Watch, stored: int, last: bool = False) -> None:
+        """Show how far things are; ``last``: the line stays."""
+        facts = watch.facts
+        line = (
+            f"frames {facts.get('frames', '-')}   faces seen {facts.get('faces', '-')}   "
+            f"published {len(watch.published)}   stored {stored}"
+        )
+        if self._live is not None:
+            self._live.update(line)
+        due = time.monotonic() - self._shown_at >= _PLAIN_LINE_SECONDS and self._live is None
+        if line != self._shown and (last or due):
+            self._console.print(line)
+            self._shown, self._shown_at = line, time.monotonic()
+
+
+def counts(watch: Watch, shelf: Shelf) -> Table:
+    """Return a table of what was counted on the way, from the camera to S3."""
+    facts = watch.facts
+    rows = {
+        "frames looked at": facts.get("frames"),
+        "frames passed over": facts.get("skipped"),
+        "faces seen in them": facts.get("faces"),
+        "faces due to be sent": facts.get("sent"),
+        "faces published": len(watch.published),
+        "  sent again": facts.get("resent"),
+        "  signed for": facts.get("receipted"),
+        "  dropped": facts.get("dropped"),
+        "objects in S3": len(shelf.objects),
+        "bytes in S3": sum(item.size for item in shelf.objects),
+    }
+    table = _table("", "count")
+    for name, number in rows.items():
+        table.add_row(name, "-" if number is None else f"{number:,}")
+    return table
+
+
+def listing(shelf: Shelf) -> Table:
+    """Return the listing of the bucket, with some of the metadata of each object, as S3 gives them back."""
+    folder = _folder(shelf.objects)
+    table = _table("key", "bytes", "conf.", "track", title=f"s3://{BUCKET}/{folder}/")
+    for item in shelf.objects[:ROWS_MOST]:
+        metadata, _ = shelf.read(item.key)
+        name = item.key.removeprefix(f"{folder}/")
+        table.add_row(name, f"{item.size:,}", metadata.get("confidence", "-"), metadata.get("track", "-"))
+    if len(shelf.objects) > ROWS_MOST:
+        table.add_row(f"... and {len(shelf.objects) - ROWS_MOST} more")
+    return table
+
+
+def contact_sheet(shelf: Shelf, source: str, path: Path) -> int:
+    """Read faces back from S3 and draw a contact sheet of them.
+
+    Args:
+        shelf: where they are.
+        source: what the camera is called.
+        path: of the PNG.
+
+    Returns:
+        How many are on it.
+    """
+    faces = [item for item in shelf.objects if item.is_face]
+    chosen = sheet.evenly(faces, sheet.FACES_MOST)
+    if not chosen:
+        return 0
+    portraits = [sheet.Portrait.of_object(*shelf.read(item.key)) for item in chosen]
+    shown = f"{len(faces)} faces" if len(chosen) == len(faces) else f"{len(chosen)} of {len(faces)} faces"
+    lines = (
+        f"{DEVICE} / {CAMERA}: {source}",
+        f"{shown}, {portraits[0].captured_at:%Y-%m-%d} UTC, s3://{BUCKET}/{_folder(faces)}",
+    )
+    sheet.draw(portraits, "Facewire", lines).save(path)
+    return len(chosen)
+
+
+def _table(*columns: str, title: str | None = None) -> Table:
+    """Return a table whose rows fit into 80 columns; all but its first column are numbers."""
+    table = Table(*columns, title=title, title_justify="left", box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
+    table.columns[0].overflow = "fold"
+    for column in table.columns[1:]:
+        column.justify = "right"
+    return table
+
+
+def _folder(objects: Sequence[Listed]) -> str:
+    """Return what the keys have in common, up to a slash."""
+    return posixpath.commonpath([posixpath.dirname(item.key) for item in objects])

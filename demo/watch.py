@@ -1,0 +1,123 @@
+"""What can be seen of the pipeline from outside: what the local broker passes on, and what lies in S3."""
+
+import re
+import threading
+import time
+from collections import Counter
+from dataclasses import dataclass
+from typing import Any
+
+from demo.stack import BUCKET, CAMERA, HOST, Stack
+from wire import status, topics
+from wire.connection import Message, Terms
+from wire.link import Link
+from wire.process import Stop
+from wire.session import Session
+
+_FACE_KEY = re.compile(r"[^/]+/device=[^/]+/camera=[^/]+/date=[^/]+/[^/]+Z-([0-9a-f-]{36})\.jpg")
+
+
+class Watch:
+    """Listens at the local broker, as any other subscriber could."""
+
+    def __init__(self, stack: Stack, stop: Stop) -> None:
+        """Set up a watch over the stack's local broker; ``stop`` is told of a defect."""
+        self.published: Counter[str] = Counter()
+        """How often the face of each id has been published."""
+        self.facts: dict[str, Any] = {}
+        """What the detector has said of itself last."""
+        self.listening = threading.Event()
+        self.detector_gone = threading.Event()
+        """Set once the broker has told that the detector has left: there will be no more faces."""
+        self._session = Session(
+            Link("local broker", HOST, stack.local_port),
+            Terms("facewire-demo"),
+            stop,
+            on_message=self._take,
+            subscriptions=[(topics.ALL_FACES, 1), (topics.status("detector", CAMERA), 1)],
+            on_connected=self.listening.set,
+        )
+
+    def start(self) -> None:
+        """Begin to listen; ``listening`` is set once the broker has agreed."""
+        self._session.start()
+
+    def close(self) -> None:
+        """Say goodbye to the broker."""
+        self._session.close()
+
+    def _take(self, message: Message) -> None:
+        if message.topic.startswith("faces/"):
+            self.published[(message.properties.correlation_data or b"").decode("ascii", "replace")] += 1
+        else:
+            facts = status.decode(message.payload)
+            if facts["online"]:
+                self.facts = facts
+            else:
+                self.detector_gone.set()
+        self._session.acknowledge(message)
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """An object in a listing."""
+
+    key: str
+    size: int
+    """Bytes."""
+
+    @property
+    def face_id(self) -> str:
+        """The id in the key of a face; of any other object its whole key, which is nobody's id."""
+        found = _FACE_KEY.fullmatch(self.key)
+        return found[1] if found else self.key
+
+    @property
+    def is_face(self) -> bool:
+        """Whether it is a face, and not in quarantine or something else."""
+        return self.face_id != self.key
+
+
+class Shelf:
+    """The objects in the bucket."""
+
+    def __init__(self, stack: Stack) -> None:
+        self.objects: list[Listed] = []
+        """As listed last, in the order of their keys: for one camera, that of their capture."""
+        self._client = stack.s3()
+        self._listed_at = 0.0
+
+    def list(self, least_seconds: float = 0.0) -> list[Listed]:
+        """List the bucket, unless that was done within ``least_seconds``, and return what is in it."""
+        if time.monotonic() - self._listed_at >= least_seconds:
+            pages = self._client.get_paginator("list_objects_v2").paginate(Bucket=BUCKET)
+            self.objects = [Listed(item["Key"], item["Size"]) for page in pages for item in page.get("Contents", [])]
+            self._listed_at = time.monotonic()
+        return self.objects
+
+    def read(self, key: str) -> tuple[dict[str, str], bytes]:
+        """Read an object back: its metadata and its content."""
+        answer = self._client.get_object(Bucket=BUCKET, Key=key)
+        return answer["Metadata"], answer["Body"].read()
+
+
+def faults(published: Counter[str], objects: list[Listed]) -> list[str]:
+    """Compare what was published with what is stored.
+
+    Returns:
+        What is wrong, a line for each kind of fault; empty where every face is stored exactly once.
+    """
+    stored = Counter(item.face_id for item in objects)
+    kinds = {
+        "published and not stored": sorted(published.keys() - stored.keys()),
+        "stored more than once": sorted(face_id for face_id, times in stored.items() if times > 1),
+        "stored and never published": sorted(stored.keys() - published.keys()),
+    }
+    found = [
+        f"{len(ids)} {kind}: {', '.join(ids[:3])}{', ...' if len(ids) > 3 else ''}"
+        for kind, ids in kinds.items()
+        if ids
+    ]
+    if not published:
+        found.append("no face was published")
+    return found
