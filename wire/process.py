@@ -6,6 +6,7 @@ non-zero status, so that whoever supervises it starts it again: better than a pr
 
 import os
 import signal
+import socket
 import sys
 import threading
 from collections.abc import Callable, Mapping
@@ -20,8 +21,6 @@ STOP_SECONDS = 4.0
 """How long a process may take for what is under way once it has been asked to stop."""
 
 P = ParamSpec("P")
-
-_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 class Stop:
@@ -74,9 +73,7 @@ def run(main: Callable[[Mapping[str, str], Stop], None], environ: Mapping[str, s
     """
     stop = Stop()
 
-    # Waited for in a thread, not handled: a handler would run amid whatever the main thread holds a lock for.
-    signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
-    spawn("signals", lambda: _await_signal(stop), stop)
+    _stop_on_signals(stop)
     try:
         main(environ, stop)
         if stop.failure is not None:
@@ -90,9 +87,20 @@ def run(main: Callable[[Mapping[str, str], Stop], None], environ: Mapping[str, s
     return ExitCode.OK
 
 
-def _await_signal(stop: Stop) -> None:
-    signal.sigwait(_SIGNALS)
-    stop.set()
+def _stop_on_signals(stop: Stop) -> None:
+    """Set ``stop`` from a thread of its own: a handler would run amid whatever the main thread holds a lock for."""
+    receiver, sender = socket.socketpair()
+    sender.setblocking(False)
+    signal.set_wakeup_fd(sender.fileno())
+
+    def wait() -> None:
+        with receiver, sender:
+            while receiver.recv(1):
+                stop.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda _number, _frame: None)
+    spawn("signals", wait, stop)
 
 
 def leave(status: int) -> NoReturn:
