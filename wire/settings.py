@@ -61,6 +61,8 @@ class Settings(BaseModel):
     """What is less important than this is not logged."""
     log_format: Annotated[Literal["console", "json"], Expected("console or json")] = "console"
     """For people, or one JSON object a line."""
+    metrics_port: Port | None = None
+    """Where Prometheus metrics are served. Default: nowhere."""
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str]) -> Self:

@@ -4,10 +4,13 @@ import os
 from collections.abc import Mapping
 
 import structlog
+from prometheus_client import CollectorRegistry
 
 from cloud.s3sink.bucket import Bucket
+from cloud.s3sink.metrics import complaint_of, metrics_of
 from cloud.s3sink.settings import SinkSettings
 from cloud.s3sink.sink import Sink
+from wire import health, metrics
 from wire.process import Stop, leave, run
 
 
@@ -16,9 +19,13 @@ def main(environ: Mapping[str, str], stop: Stop) -> None:
     settings = SinkSettings.from_environment(environ)
     settings.configure_logging()
     structlog.get_logger("s3sink").info("starting", **settings.resolved())
-    bucket = Bucket(settings.s3_bucket, settings.s3_concurrency, stop)
+    registry = CollectorRegistry()
+    bucket = Bucket(settings.s3_bucket, settings.s3_concurrency, stop, registry)
     bucket.check()
-    Sink(settings, bucket, stop).run()
+    sink = Sink(settings, bucket, stop)
+    metrics.serve(settings.metrics_port, metrics_of(sink), registry)
+    health.write_regularly("s3sink", lambda: complaint_of(sink, bucket), stop)
+    sink.run()
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ from botocore.exceptions import (
     ParamValidationError,
     PartialCredentialsError,
 )
+from prometheus_client import CollectorRegistry, Histogram
 from tenacity import (
     RetryCallState,
     Retrying,
@@ -50,7 +51,7 @@ class Outcome(Enum):
     """How a write ended."""
 
     WRITTEN = "written"
-    ALREADY_THERE = "already there"
+    ALREADY_THERE = "already_there"
 
 
 class Unacceptable(FacewireError):
@@ -68,19 +69,28 @@ class Stopped(FacewireError):
 class Bucket:
     """Writes objects to one bucket. Safe to use from several threads."""
 
-    def __init__(self, name: str, concurrency: int, stop: Stop) -> None:
+    def __init__(self, name: str, concurrency: int, stop: Stop, registry: CollectorRegistry) -> None:
         """Set up a client with boto3's own chain of settings.
 
         Args:
             name: of the bucket.
             concurrency: how many writes will be under way at once.
             stop: ends the waiting of writes that have not succeeded.
+            registry: of the metrics.
 
         Raises:
             ConfigurationError: boto3 cannot make a client of its settings (a region, an address, a profile).
         """
         self._name, self._stop = name, stop
         self._lock = threading.Lock()
+        self._seconds = Histogram(
+            "facewire_s3_write_seconds",
+            "How long S3 takes to answer a write, by its answer.",
+            ["answer"],
+            registry=registry,
+        )
+        self.trouble = ""
+        """Why the last write has failed; empty where it has not."""
         self._in_trouble = False
         self._complained_at = -QUIET_SECONDS
         config = Config(
@@ -148,6 +158,16 @@ class Bucket:
         return outcome
 
     def _put(self, stored: Stored) -> Outcome:
+        began = time.perf_counter()
+        answer = "failed"
+        try:
+            outcome = self._ask(stored)
+            answer = outcome.value
+        finally:
+            self._seconds.labels(answer).observe(time.perf_counter() - began)
+        return outcome
+
+    def _ask(self, stored: Stored) -> Outcome:
         try:
             self._client.put_object(
                 Bucket=self._name,
@@ -176,6 +196,7 @@ class Bucket:
 
     def _complain(self, reason: str) -> None:
         with self._lock:
+            self.trouble = reason
             if self._in_trouble or time.monotonic() - self._complained_at < QUIET_SECONDS:
                 return
             self._in_trouble, self._complained_at = True, time.monotonic()
@@ -183,7 +204,7 @@ class Bucket:
 
     def _recovered(self) -> None:
         with self._lock:
-            recovered, self._in_trouble = self._in_trouble, False
+            recovered, self._in_trouble, self.trouble = self._in_trouble, False, ""
         if recovered:
             _log.info("S3 takes objects again", bucket=self._name)
 

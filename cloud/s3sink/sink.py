@@ -58,6 +58,16 @@ class Sink:
             subscriptions=[(topics.ALL_DEVICES_FACES, settings.mqtt_qos)],
         )
 
+    @property
+    def linked(self) -> bool:
+        """Whether the cloud's broker can be reached."""
+        return self._session.connected
+
+    @property
+    def underway(self) -> int:
+        """How many messages are being stored."""
+        return self._underway
+
     def run(self) -> None:
         """Work until asked to stop; then finish the writes that are under way."""
         self._session.start()

@@ -4,12 +4,15 @@ import os
 from collections.abc import Mapping
 
 import structlog
+from prometheus_client import CollectorRegistry
 
 from edge.detector.cameras import camera_of
 from edge.detector.custody import custody_of
 from edge.detector.detector import Detector
+from edge.detector.metrics import complaint_of, metrics_of
 from edge.detector.settings import DetectorSettings
 from edge.detector.yunet import FaceDetector
+from wire import health, metrics
 from wire.process import Stop, leave, run
 
 
@@ -20,7 +23,10 @@ def main(environ: Mapping[str, str], stop: Stop) -> None:
     structlog.get_logger("detector").info("starting", **settings.resolved())
     camera = camera_of(settings.camera_source, settings.camera_loop)
     model = FaceDetector(settings.detect_size, settings.face_confidence)
-    Detector(settings, camera, model, custody_of(settings, stop), stop).run()
+    detector = Detector(settings, camera, model, custody_of(settings, stop), stop)
+    metrics.serve(settings.metrics_port, metrics_of(detector), CollectorRegistry())
+    health.write_regularly("detector", lambda: complaint_of(detector), stop)
+    detector.run()
 
 
 if __name__ == "__main__":

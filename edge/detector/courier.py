@@ -53,6 +53,8 @@ class Courier:
             clock: seconds that never go back.
             chance: a random number from 0 to 1, for the jitter.
         """
+        self.published = 0
+        """Faces sent on their way since the start, again or for the first time."""
         self.resent = 0
         """Faces sent more than once since the start."""
         self.receipted = 0
@@ -148,6 +150,7 @@ class Courier:
         patience = self._patience(attempt)
         self._underway[seq] = _Sent(parcel.id, attempt, self._clock() + patience)
         self._publish(parcel, patience)
+        self.published += 1
         return True
 
     def _patience(self, attempt: int) -> float:

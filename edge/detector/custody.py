@@ -106,6 +106,7 @@ class Receipted:
             "outbox_bytes": self._outbox.bytes,
             "oldest": None if oldest is None else face.format_time(face.time_of_id(oldest)),
             "underway": self._courier.underway,
+            "published": self._courier.published,
             "receipted": self._courier.receipted,
             "resent": self._courier.resent,
             "dropped": self._outbox.dropped,

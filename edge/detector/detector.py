@@ -2,8 +2,10 @@
 
 import itertools
 import threading
+import time
 from collections.abc import Iterable
 from datetime import datetime
+from typing import Any
 
 import structlog
 
@@ -34,6 +36,10 @@ class Detector:
         """Detections of the size that counts, sent or not."""
         self.sent = 0
         """Faces handed over to custody."""
+        self.last_frame_at = time.monotonic()
+        """When the last frame came, on the monotonic clock."""
+        self.film_is_over = False
+        """The camera has ended; the last receipts are awaited."""
         self._settings, self._camera, self._model, self._custody, self._stop = settings, camera, model, custody, stop
         self._tracker = Tracker(settings.face_interval)
         self._origin = Origin(settings.device_id, settings.camera_name)
@@ -55,6 +61,7 @@ class Detector:
         try:
             for frame in frames:
                 self.step(frame)
+            self.film_is_over = True
             if not self._stop:
                 _log.info("the camera has ended, waiting for the last receipts", **self.facts())
             self._custody.finish(self._stop)
@@ -65,6 +72,7 @@ class Detector:
 
     def step(self, frame: Frame) -> list[Face]:
         """Find the faces of one frame and hand over those that are due."""
+        self.last_frame_at = time.monotonic()
         if frame.new_scene:
             self._tracker.forget()
         least = self._settings.face_min_size
@@ -115,7 +123,12 @@ class Detector:
             if finished:
                 return
 
-    def facts(self) -> dict[str, object]:
+    @property
+    def linked(self) -> bool:
+        """Whether the local broker can be reached."""
+        return self._custody.session.connected
+
+    def facts(self) -> dict[str, Any]:
         """Return what status tells of the detector."""
         return {
             "frames": self.frames,

@@ -4,9 +4,12 @@ import os
 from collections.abc import Mapping
 
 import structlog
+from prometheus_client import CollectorRegistry
 
 from edge.forwarder.forwarder import Forwarder
+from edge.forwarder.metrics import complaint_of, metrics_of
 from edge.forwarder.settings import ForwarderSettings
+from wire import health, metrics
 from wire.process import Stop, leave, run
 
 
@@ -15,7 +18,10 @@ def main(environ: Mapping[str, str], stop: Stop) -> None:
     settings = ForwarderSettings.from_environment(environ)
     settings.configure_logging()
     structlog.get_logger("forwarder").info("starting", **settings.resolved())
-    Forwarder(settings, stop).run()
+    forwarder = Forwarder(settings, stop)
+    metrics.serve(settings.metrics_port, metrics_of(forwarder), CollectorRegistry())
+    health.write_regularly("forwarder", lambda: complaint_of(forwarder), stop)
+    forwarder.run()
 
 
 if __name__ == "__main__":

@@ -1,0 +1,42 @@
+"""The detector's metrics and its health."""
+
+import time
+from collections.abc import Callable
+
+from edge.detector.detector import Detector
+from wire.metrics import Metric, counter, gauge
+
+FRAME_SECONDS = 10.0
+"""A detector without a frame for this long makes no progress."""
+
+
+def metrics_of(detector: Detector) -> list[Metric]:
+    """Return what Prometheus is told of ``detector``."""
+
+    def fact(name: str) -> Callable[[], float]:
+        return lambda: float(detector.facts().get(name) or 0)
+
+    return [
+        counter("facewire_frames_total", "Frames looked at.", fact("frames")),
+        counter("facewire_frames_skipped_total", "Frames that nobody had time for.", fact("skipped")),
+        counter("facewire_camera_reopens_total", "Times the camera was opened again.", fact("reopened")),
+        counter("facewire_faces_total", "Faces seen, sent or not.", fact("faces")),
+        counter("facewire_faces_due_total", "Faces handed over to be sent.", fact("sent")),
+        counter("facewire_faces_published_total", "Faces published, copies too.", fact("published")),
+        counter("facewire_faces_resent_total", "Copies among them.", fact("resent")),
+        counter("facewire_faces_receipted_total", "Faces that have been signed for.", fact("receipted")),
+        counter("facewire_faces_unkept_total", "Faces that could not be committed.", fact("unkept")),
+        gauge("facewire_faces_dropped", "Committed faces that gave way, unsigned.", fact("dropped")),
+        gauge("facewire_faces_underway", "Faces published and not yet signed for.", fact("underway")),
+        gauge("facewire_outbox_faces", "Faces in the outbox.", fact("outbox")),
+        gauge("facewire_outbox_bytes", "What they take of its file.", fact("outbox_bytes")),
+        gauge("facewire_link_up", "Whether the link to a broker is up.", lambda: detector.linked, broker="local"),
+    ]
+
+
+def complaint_of(detector: Detector) -> str | None:
+    """Return what hinders ``detector``; None where it makes progress."""
+    if detector.film_is_over:
+        return None
+    silent = time.monotonic() - detector.last_frame_at
+    return f"no frame for {silent:.0f} s" if silent > FRAME_SECONDS else None

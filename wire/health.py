@@ -1,0 +1,66 @@
+"""Health means progress. A process writes down what hinders it; a container's health check reads it.
+
+``python -m wire.health detector`` ends with 0 where the process of that name on this machine makes progress; else with
+1, and a line that says why.
+"""
+
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from wire.process import Stop, spawn
+
+WRITE_SECONDS = 2.0
+STALE_SECONDS = 15.0
+"""A note that is older comes from a process that hangs."""
+
+
+def write_regularly(process: str, complaint: Callable[[], str | None], stop: Stop) -> None:
+    """Write down, every few seconds and in a thread, what hinders ``process``.
+
+    Args:
+        process: its name.
+        complaint: returns what hinders it, in one line; None where it makes progress.
+        stop: ends it.
+    """
+    note = Path(tempfile.gettempdir()) / f"facewire-{process}-{os.getpid()}.health"
+
+    def write() -> None:
+        while not stop:
+            part = note.with_suffix(".part")
+            part.write_text(complaint() or "")
+            part.replace(note)
+            stop.wait(WRITE_SECONDS)
+        note.unlink(missing_ok=True)
+
+    spawn("health", write, stop)
+
+
+def complaint_of(process: str) -> str | None:
+    """Return what hinders the newest process of that name on this machine; None where it makes progress."""
+    notes = sorted(
+        Path(tempfile.gettempdir()).glob(f"facewire-{process}-*.health"), key=lambda note: note.stat().st_mtime
+    )
+    if not notes:
+        return f"the {process} has not started"
+    age = time.time() - notes[-1].stat().st_mtime
+    if age > STALE_SECONDS:
+        return f"the {process} has given no sign of life for {age:.0f} s"
+    return notes[-1].read_text() or None
+
+
+def main(arguments: list[str]) -> int:
+    """Tell how the process named in ``arguments`` is, and return the exit status."""
+    if len(arguments) != 1:
+        print("usage: python -m wire.health detector|forwarder|s3sink", file=sys.stderr)  # noqa: T201
+        return 2
+    complaint = complaint_of(arguments[0])
+    print(complaint or "healthy")  # noqa: T201
+    return 0 if complaint is None else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
