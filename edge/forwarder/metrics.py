@@ -11,12 +11,8 @@ def metrics_of(forwarder: Forwarder) -> list[Metric]:
     return [
         *_metrics_of_lane("up", forwarder.up),
         *_metrics_of_lane("down", forwarder.down),
-        gauge(
-            "facewire_link_up", "Whether the link to a broker is up.", lambda: forwarder.local.connected, broker="local"
-        ),
-        gauge(
-            "facewire_link_up", "Whether the link to a broker is up.", lambda: forwarder.cloud.connected, broker="cloud"
-        ),
+        _link_up("local", forwarder.local),
+        _link_up("cloud", forwarder.cloud),
     ]
 
 
