@@ -2,7 +2,6 @@
 
 import socket
 import subprocess
-import threading
 from concurrent.futures import Future
 from pathlib import Path
 
@@ -164,9 +163,10 @@ def test_an_acknowledgement_for_a_lost_connection_does_nothing(stack: Stack):
 def test_a_broker_that_is_away_is_mentioned_once(capfd: pytest.CaptureFixture[str], stack: Stack):
     """Then the session keeps trying quietly until it is back."""
     peer = Peer(stack.local_port)
-    peer.session.start()
-    attempts = threading.Event()
-    attempts.wait(3)
+    with socket.create_server((HOST, stack.local_port)) as closed_door:
+        peer.session.start()
+        for _ in range(4):
+            closed_door.accept()[0].close()
     stack.start_broker("local-broker")
     await_true(lambda: peer.session.connected, 20, "the session is there")
     peer.session.close()
