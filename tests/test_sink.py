@@ -172,15 +172,15 @@ def test_a_sink_that_is_killed_amid_its_work_loses_nothing_and_doubles_nothing(c
 
 def test_the_order_to_stop_ends_it_cleanly_amid_its_work(cloud: Stack):
     """Writes under way are finished and signed for; the rest comes again."""
-    made = make_faces(300, jpeg=JPEG)
+    made = make_faces(1000, jpeg=JPEG)
     with Peer(cloud.cloud_port, "devices/+/receipts/+") as device:
         for seen in made:
             device.session.publish(FACES, seen.jpeg, qos=1, properties=face.encode(seen))
-        device.await_messages(20)
+        device.await_messages(1)
         assert cloud.programs["s3sink"].stop(5) == 0
-        assert len(cloud.keys()) < 300
+        assert len(cloud.keys()) < 1000
         cloud.start("s3sink")
-        await_true(lambda: len(cloud.keys()) == 300, 40, "all are stored")
+        await_true(lambda: len(cloud.keys()) == 1000, 60, "all are stored")
 
 
 @pytest.mark.parametrize(
