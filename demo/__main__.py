@@ -22,8 +22,9 @@ from demo import report
 from demo.film import FilmMissing, pan_film
 from demo.stack import ROOT, NotInstalled, Program, Stack, await_true
 from demo.watch import Shelf, Watch, faults
-from edge.detector.cameras import GSTREAMER, camera_of, without_credentials
+from edge.detector.cameras import GSTREAMER, camera_of
 from edge.detector.live import LiveCamera
+from edge.detector.settings import without_credentials
 from wire import log
 from wire.errors import ConfigurationError
 from wire.process import Stop

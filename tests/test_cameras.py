@@ -1,10 +1,12 @@
 """Every camera source: what it yields, and how it says that it cannot."""
 
+import os
 import threading
 import time
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -13,9 +15,10 @@ import pytest
 from demo.camera import NetworkCamera
 from demo.film import clip
 from demo.stack import HOST, await_true, free_port
-from edge.detector.cameras import camera_of, without_credentials
+from edge.detector.cameras import camera_of
 from edge.detector.files import ImageFolder, VideoFile
 from edge.detector.live import LiveCamera
+from edge.detector.settings import without_credentials
 from tests.builders import make_jpeg
 from wire.errors import ConfigurationError, ExitCode
 from wire.process import Stop
@@ -97,7 +100,7 @@ def test_a_stream_that_is_not_there_is_named_without_its_password():
         next(camera_of(f"rtsp://admin:hush@{HOST}:{free_port()}/stream", loop=False).frames(Stop()))
     assert caught.value.exit_code == ExitCode.NO_INPUT
     assert "hush" not in str(caught.value)
-    assert without_credentials("rtsp://admin:hush@10.0.0.9:554/a?b=c") == "rtsp://10.0.0.9:554/a?b=c"
+    assert without_credentials("rtsp://admin:hush@10.0.0.9:554/a?b=c") == "rtsp://**********@10.0.0.9:554/a?b=c"
 
 
 def test_a_gstreamer_pipeline_needs_an_opencv_that_has_it():
@@ -171,3 +174,65 @@ def test_a_live_camera_stops_at_once(network_camera: NetworkCamera):
     for _ in frames:
         pass
     assert time.monotonic() - began < 3
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "rtsp://admin:p@hush@10.0.0.9/s",
+        "rtsp://admin:pa/hush@10.0.0.9/s",
+        "rtps://admin:hush@10.0.0.9/s",
+        "http://10.0.0.9/s?user=admin&password=hush",
+        "gstreamer:rtspsrc location=rtsp://admin:hush@10.0.0.9/s ! appsink",
+        "gstreamer:rtspsrc location=rtsp://10.0.0.9/s user-id=admin user-pw=hush ! appsink",
+        "rtsp://admin:hush@[::1/s",
+    ],
+)
+def test_no_password_of_a_camera_is_shown(source: str):
+    """Wherever in the address it is, however wrong the address."""
+    assert "hush" not in without_credentials(source)
+    assert "10.0.0.9" in without_credentials(source) or "::1" in source
+
+
+def test_a_film_whose_clock_jumps_back_goes_on(tmp_path: Path):
+    """As spliced recordings do: the frames behind the splice are as far apart as they were filmed."""
+    path = tmp_path / "spliced.avi"
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), 25, (64, 48))
+    for shade in range(25):
+        writer.write(np.full((48, 64, 3), shade * 10, np.uint8))
+    writer.release()
+    film = VideoFile(path, loop=False)
+    positions = iter([*(i * 40.0 for i in range(15)), *(i * 40.0 for i in range(10))])
+
+    class Spliced:
+        """The real film, with another clock."""
+
+        def __init__(self, *arguments: object) -> None:
+            self.capture = real(*arguments)
+
+        def get(self, name: int) -> float:
+            return next(positions) if name == cv2.CAP_PROP_POS_MSEC else self.capture.get(name)
+
+        def __getattr__(self, name: str) -> object:
+            return getattr(self.capture, name)
+
+    real: Any = cv2.VideoCapture
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(cv2, "VideoCapture", Spliced)
+        clocks = [frame.clock for frame in film.frames(Stop())]
+    assert np.allclose(np.diff(clocks), [0.04] * 14 + [0.0] + [0.04] * 9)
+
+
+def test_names_and_pictures_that_opencv_does_not_survive_are_passed_over(tmp_path: Path):
+    """A name that is not UTF-8 is read all the same; a picture that claims to be huge is none."""
+    jpeg = make_jpeg()
+    Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xe9.jpg")).write_bytes(jpeg)
+    whole = bytearray(cv2.imencode(".png", np.zeros((8, 8, 3), np.uint8))[1].tobytes())
+    whole[16:24] = (60_000).to_bytes(4) * 2
+    (tmp_path / "huge.png").write_bytes(whole)
+    (tmp_path / "folder.jpg").mkdir()
+    assert len(list(ImageFolder(tmp_path, loop=False).frames(Stop()))) == 1
+    film = Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xe9.mp4"))
+    film.write_bytes(clip("single_face.mp4").read_bytes())
+    with pytest.raises(ConfigurationError, match=r"xe9\.mp4"):
+        camera_of(str(film), loop=False)

@@ -1,6 +1,7 @@
 """The courier: any interleaving of publish, receipt, crash and reconnect loses nothing and deletes nothing unsigned."""
 
 import itertools
+import sqlite3
 import tempfile
 from collections import deque
 from datetime import timedelta
@@ -141,6 +142,28 @@ def test_a_receipt_for_a_face_that_is_not_under_way_counts_all_the_same(road: Ro
     road.courier.receipt(one.id, "door")
     road.courier.step()
     assert road.outbox.count == 0
+
+
+def test_receipts_that_a_full_disk_does_not_take_are_noted_later(road: Road, monkeypatch: pytest.MonkeyPatch):
+    """Nothing is sent meanwhile, and nothing ends."""
+    (one,) = make_faces(1)
+    road.outbox.keep([one])
+    road.courier.link_up()
+    road.courier.step()
+    road.take_sent()
+    road.courier.receipt(one.id, "door")
+    with monkeypatch.context() as full:
+        full.setattr(road.outbox, "release", _disk_is_full)
+        assert 1 < road.courier.step() < 60
+    assert road.sent == []
+    assert road.outbox.count == 1
+    road.courier.step()
+    assert road.outbox.count == 0
+    assert road.courier.receipted == 1
+
+
+def _disk_is_full(receipts: object) -> int:
+    raise sqlite3.OperationalError("database or disk is full")
 
 
 class AnyInterleaving(RuleBasedStateMachine):

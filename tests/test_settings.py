@@ -77,6 +77,12 @@ def test_a_certificate_needs_its_key(tmp_path: Path):
     assert "CLOUD_MQTT_KEY_FILE" in line
 
 
+def test_a_receipt_by_the_broker_needs_an_answer_of_the_broker():
+    """At QoS 0 there is none: the detector would delete what nobody has."""
+    (line,) = mistakes_of(ForwarderSettings, {"CLOUD_MQTT_HOST": "x", "RECEIPTS": "broker", "MQTT_QOS": "0"})
+    assert "RECEIPTS" in line
+
+
 def test_a_certificate_that_is_none_is_named(tmp_path: Path):
     """When the link is made, before anything is connected."""
     file = tmp_path / "ca.crt"

@@ -26,6 +26,7 @@ SUCCESS = 0x00
 NO_MATCHING_SUBSCRIBERS = 0x10
 """The broker accepts a message that nobody has subscribed to, and forgets it."""
 
+_RETAINED_IF_NEW = SubscribeOptions.RETAIN_SEND_IF_NEW_SUB
 _DISCONNECT_WITH_WILL = 0x04
 _PACKET_TOO_LARGE = 0x95
 _FIXED_HEADER_BYTES = 5
@@ -48,7 +49,11 @@ class Terms:
     client_id: str
     will: Will | None = None
     receive_maximum: int = 64
-    """How many messages of QoS 1 and 2 the broker may have sent that are not yet acknowledged."""
+    """How many messages of QoS 1 and 2 the broker may have sent that are not yet acknowledged.
+
+    Mosquitto 2.0 keeps to it until the first acknowledgement, and then sends as many again for each one: under a flood,
+    what is held is bounded by the broker's ``max_queued_bytes``.
+    """
     session_expiry_seconds: int = 0
     """How long the broker keeps subscriptions and messages for a client that is away."""
     keepalive_seconds: int = 10
@@ -74,6 +79,7 @@ class Connection:
     def __init__(self, link: Link, terms: Terms, on_message: Callable[[Message], None]) -> None:
         self.ended = threading.Event()
         self.reason = "closed"
+        self._arrivals = 0
         self._on_message = on_message
         self._lock = threading.Lock()
         self._answered = threading.Event()
@@ -114,7 +120,10 @@ class Connection:
         if subscriptions:
             self._answered.clear()
             self._client.subscribe(
-                [(topic, SubscribeOptions(qos=qos, retainAsPublished=True)) for topic, qos in subscriptions]
+                [
+                    (topic, SubscribeOptions(qos=qos, retainAsPublished=True, retainHandling=_RETAINED_IF_NEW))
+                    for topic, qos in subscriptions
+                ]
             )
             self._await_answer()
 
@@ -189,7 +198,11 @@ class Connection:
         return client
 
     def _await_answer(self) -> None:
-        if not self._answered.wait(_ANSWER_SECONDS):
+        seen = -1
+        while not self._answered.wait(_ANSWER_SECONDS):
+            if seen != self._arrivals:  # a slow link: the answer is behind messages that the broker sends again
+                seen = self._arrivals
+                continue
             self._end("no answer")
             self._client.disconnect()
             raise LinkLost(f"no answer within {_ANSWER_SECONDS:g} s")
@@ -217,6 +230,7 @@ class Connection:
         self._end(str(reason) if flags.is_disconnect_packet_from_server else "the connection was lost")
 
     def _arrived(self, mid: int, topic: str, payload: bytes, qos: int, retain: bool, properties: Properties) -> None:
+        self._arrivals += 1
         message = Message(topic, payload, qos, retain, properties, self, mid)
         if qos:
             with self._lock:

@@ -4,6 +4,7 @@ SIGTERM and SIGINT only set a flag; the loops look at it. A defect in one thread
 non-zero status, so that whoever supervises it starts it again: better than a process that looks alive.
 """
 
+import contextlib
 import os
 import signal
 import socket
@@ -15,6 +16,7 @@ from typing import NoReturn, ParamSpec
 
 import structlog
 
+from wire import log
 from wire.errors import ConfigurationError, ExitCode
 
 STOP_SECONDS = 4.0
@@ -71,15 +73,16 @@ def run(main: Callable[[Mapping[str, str], Stop], None], environ: Mapping[str, s
 
     What the operator has to mend is told in one line per mistake, without a traceback.
     """
+    log.configure("info", "console")
     stop = Stop()
-
     _stop_on_signals(stop)
     try:
         main(environ, stop)
         if stop.failure is not None:
             raise stop.failure
     except ConfigurationError as mistake:
-        print(mistake, file=sys.stderr, flush=True)  # noqa: T201 (logging may not be set up yet)
+        with contextlib.suppress(OSError, ValueError):
+            print(mistake, file=sys.stderr, flush=True)  # noqa: T201 (for people, whatever the log's form)
         return mistake.exit_code
     except Exception as defect:  # noqa: BLE001 (told in full, and in the exit status)
         structlog.get_logger("process").critical("ended by a defect", exc_info=_exc_info(defect))
@@ -109,8 +112,9 @@ def leave(status: int) -> NoReturn:
     A thread that sits in a camera's driver or in a connect cannot be interrupted, and would abort the interpreter on
     its orderly way out. All that matters has been closed by now.
     """
-    sys.stdout.flush()
-    sys.stderr.flush()
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError, AttributeError):
+            stream.flush()
     os._exit(status)
 
 

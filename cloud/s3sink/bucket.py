@@ -4,8 +4,10 @@ S3 away, throttling, out of sorts or misconfigured: the write waits and tries ag
 that ends it otherwise is that S3 will never take this very object (:class:`Unacceptable`).
 """
 
+import math
 import threading
 import time
+from collections.abc import Callable
 from enum import Enum
 from typing import TYPE_CHECKING
 
@@ -25,7 +27,6 @@ from tenacity import (
     Retrying,
     retry_if_exception_type,
     sleep_using_event,
-    stop_when_event_set,
     wait_random_exponential,
 )
 
@@ -41,7 +42,9 @@ RETRY_MOST_SECONDS = 20.0
 QUIET_SECONDS = 30.0
 """Trouble is mentioned once in this time at the most: where S3 fails now and then, each write would mention it."""
 _TIMEOUT_SECONDS = 10
-_NEVER = frozenset(("MetadataTooLarge", "KeyTooLongError", "EntityTooLarge", "InvalidArgument"))
+REFUSAL_SECONDS = 10.0
+"""An object that S3 refuses for this long, while it takes others, is refused for good."""
+_NEVER = frozenset(("MetadataTooLarge", "KeyTooLongError", "EntityTooLarge"))
 """What S3 says of an object that it will not take today or tomorrow."""
 
 _log = structlog.get_logger("s3sink")
@@ -60,6 +63,11 @@ class Unacceptable(FacewireError):
 
 class Away(FacewireError):
     """S3 did not take the object this time."""
+
+    def __init__(self, message: str, refused: bool = False) -> None:
+        super().__init__(message)
+        self.refused = refused
+        """It answered, and said no to this request: its key, its credentials, its bucket."""
 
 
 class Stopped(FacewireError):
@@ -89,6 +97,8 @@ class Bucket:
             ["answer"],
             registry=registry,
         )
+        self._taken_at = -math.inf
+        """When S3 last took an object, on the monotonic clock."""
         self.trouble = ""
         """Why the last write has failed; empty where it has not."""
         self._in_trouble = False
@@ -135,8 +145,12 @@ class Bucket:
         except BotoCoreError as error:
             self._complain(str(error))
 
-    def write(self, stored: Stored) -> Outcome:
+    def write(self, stored: Stored, began: float) -> Outcome:
         """Write an object, unless its key is there already. Tries until S3 has answered.
+
+        Args:
+            stored: the object.
+            began: when its message was first tried, on the monotonic clock.
 
         Raises:
             Unacceptable: S3 will never take it.
@@ -145,7 +159,7 @@ class Bucket:
         attempts = Retrying(
             retry=retry_if_exception_type(Away),
             wait=wait_random_exponential(multiplier=RETRY_FIRST_SECONDS, max=RETRY_MOST_SECONDS),
-            stop=stop_when_event_set(self._stop.event),
+            stop=self._gives_up(began),
             sleep=sleep_using_event(self._stop.event),
             before_sleep=self._before_sleep,
             reraise=True,
@@ -153,9 +167,23 @@ class Bucket:
         try:
             outcome = attempts(self._put, stored)
         except Away as error:
-            raise Stopped(str(error)) from None
+            if self._stop:
+                raise Stopped(str(error)) from None
+            raise Unacceptable(f"refused for {REFUSAL_SECONDS:g} s while others were taken: {error}") from None
+        self._taken_at = time.monotonic()
         self._recovered()
         return outcome
+
+    def _gives_up(self, began: float) -> Callable[[RetryCallState], bool]:
+        """Return what ends a write: the order to stop, or a refusal of this object alone, lest it hold up others."""
+
+        def gives_up(state: RetryCallState) -> bool:
+            error = state.outcome.exception() if state.outcome else None
+            refused = isinstance(error, Away) and error.refused
+            alone = refused and time.monotonic() - began > REFUSAL_SECONDS and self._taken_at > began
+            return bool(self._stop) or alone
+
+        return gives_up
 
     def _put(self, stored: Stored) -> Outcome:
         began = time.perf_counter()
@@ -169,7 +197,7 @@ class Bucket:
 
     def _ask(self, stored: Stored) -> Outcome:
         try:
-            self._client.put_object(
+            answer = self._client.put_object(
                 Bucket=self._name,
                 Key=stored.key,
                 Body=stored.body,
@@ -183,11 +211,14 @@ class Bucket:
                 return Outcome.ALREADY_THERE
             if code in _NEVER:
                 raise Unacceptable(_reason(error)) from None
-            raise Away(_reason(error)) from None
+            status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+            raise Away(_reason(error), refused=400 <= status < 500) from None
         except ParamValidationError as error:
             raise Unacceptable(str(error)) from None
         except BotoCoreError as error:
             raise Away(str(error)) from None
+        if not answer.get("ETag"):
+            raise Away("an answer without an ETag: not from an S3 server")
         return Outcome.WRITTEN
 
     def _before_sleep(self, state: RetryCallState) -> None:

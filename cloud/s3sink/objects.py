@@ -8,7 +8,7 @@ no text that a device sends finds its way into a key.
 """
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from wire import face, jpeg, topics
@@ -59,7 +59,8 @@ def quarantined(message: Message, prefix: str, arrived_at: datetime, reason: str
     except BadMessage:
         device, receipt_topic = NO_DEVICE, None
     digest = hashlib.sha256()
-    for part in (message.topic.encode("utf-8", "surrogateescape"), message.properties.pack(), message.payload):
+    lasting = replace(message.properties, message_expiry_seconds=None)  # it is counted down from delivery to delivery
+    for part in (message.topic.encode("utf-8", "surrogateescape"), lasting.pack(), message.payload):
         digest.update(len(part).to_bytes(4) + part)
     return Stored(
         key=f"{prefix}/quarantine/device={device}/date={arrived_at:%Y-%m-%d}/{digest.hexdigest()}",

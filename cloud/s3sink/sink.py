@@ -34,6 +34,10 @@ class Counts:
     written: int = 0
     already_there: int = 0
     quarantined: int = 0
+    refused: int = 0
+    """By S3, in quarantine too."""
+    dropped: int = 0
+    """At QoS 0, while more than could be written was waiting."""
 
 
 class Sink:
@@ -45,12 +49,13 @@ class Sink:
         self._lock = threading.Lock()
         self._underway = 0
         self._idle = threading.Condition(self._lock)
+        self._most = max(64, 2 * settings.s3_concurrency)
         self._workers = ThreadPoolExecutor(settings.s3_concurrency, "s3")
         self._session = Session(
             settings.cloud_link(),
             Terms(
                 client_id=CLIENT_ID,
-                receive_maximum=max(64, 2 * settings.s3_concurrency),
+                receive_maximum=self._most,
                 session_expiry_seconds=EXPIRY_SECONDS,
             ),
             stop,
@@ -83,26 +88,45 @@ class Sink:
         if self._stop:
             return  # not acknowledged: the broker delivers it again
         with self._lock:
+            if message.qos == 0 and self._underway >= self._most:  # QoS 0 knows no back-pressure
+                self.counts.dropped += 1
+                return
             self._underway += 1
         self._workers.submit(self._stop.guard(self._store), message, datetime.now(UTC))
 
     def _store(self, message: Message, arrived_at: datetime) -> None:
         try:
             stored = stored_as(message, self._settings.s3_prefix, arrived_at)
+            began = time.monotonic()
             try:
-                outcome = self._bucket.write(stored)
+                outcome = self._bucket.write(stored, began)
             except Unacceptable as error:
+                if stored.quarantined is not None:
+                    raise
                 stored = quarantined(message, self._settings.s3_prefix, arrived_at, str(error))
-                outcome = self._bucket.write(stored)
+                outcome = self._bucket.write(stored, began)
             self._sign(stored)
             self._session.acknowledge(message)
             self._count(stored, outcome, message)
+        except Unacceptable as error:
+            self._refuse(message, str(error))
         except Stopped:
             pass  # not acknowledged: the broker delivers it again
         finally:
             with self._idle:
                 self._underway -= 1
                 self._idle.notify_all()
+
+    def _refuse(self, message: Message, reason: str) -> None:
+        """Set a message aside that S3 takes neither as what it is nor into quarantine, so that it stops nobody.
+
+        It gets no receipt: a face stays in its detector's outbox and comes again.
+        """
+        with self._lock:
+            self.counts.refused += 1
+        face_id = (message.properties.correlation_data or b"").decode("ascii", "replace")
+        _log.error("refused by S3", topic=message.topic, id=face_id, reason=reason)
+        self._session.acknowledge(message)
 
     def _sign(self, stored: Stored) -> None:
         """Send the receipt. One that is lost is made up for when the face comes again."""

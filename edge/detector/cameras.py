@@ -2,13 +2,13 @@
 
 import re
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import cv2
 
-from edge.detector.files import ImageFolder, VideoFile
+from edge.detector.files import ImageFolder, VideoFile, printable
 from edge.detector.frame import Camera
 from edge.detector.live import HANG_SECONDS, OPEN_SECONDS, LiveCamera
+from edge.detector.settings import without_credentials
 from wire.errors import ConfigurationError, ExitCode
 
 GSTREAMER = "gstreamer:"
@@ -34,19 +34,13 @@ def camera_of(source: str, loop: bool) -> Camera:
         return LiveCamera(str(path), lambda: cv2.VideoCapture(str(path), cv2.CAP_V4L2))
     if path.is_dir():
         return ImageFolder(path, loop)
-    if path.is_file():
+    if path.is_file() and str(path).isprintable():  # OpenCV does not survive a name that is not UTF-8
         return VideoFile(path, loop)
     raise ConfigurationError(
-        f"CAMERA_SOURCE is '{source}': expected a device, a file or a folder that is there, an rtsp:// or http:// "
-        f"address, or {GSTREAMER}<pipeline>",
+        f"CAMERA_SOURCE is '{printable(Path(without_credentials(source)))}': expected a device, a file or a folder "
+        f"that is there, an rtsp:// or http:// address, or {GSTREAMER}<pipeline>",
         ExitCode.NO_INPUT,
     )
-
-
-def without_credentials(address: str) -> str:
-    """Return a stream's address as it may be logged."""
-    parts = urlsplit(address)
-    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
 
 
 def _open_stream(address: str) -> cv2.VideoCapture:
@@ -60,8 +54,9 @@ def _open_stream(address: str) -> cv2.VideoCapture:
 def _gstreamer(pipeline: str) -> LiveCamera:
     if not re.search(r"GStreamer:\s+YES", cv2.getBuildInformation()):
         raise ConfigurationError(
-            f"CAMERA_SOURCE is '{GSTREAMER}{pipeline}': this OpenCV is built without GStreamer; expected one that has "
+            f"CAMERA_SOURCE is '{GSTREAMER}{without_credentials(pipeline)}': this OpenCV is built without GStreamer; "
+            "expected one that has "
             "it, as in NVIDIA's images for the Jetson",
             ExitCode.NO_INPUT,
         )
-    return LiveCamera(GSTREAMER + pipeline, lambda: cv2.VideoCapture(pipeline, cv2.CAP_GSTREAMER))
+    return LiveCamera(GSTREAMER + without_credentials(pipeline), lambda: cv2.VideoCapture(pipeline, cv2.CAP_GSTREAMER))

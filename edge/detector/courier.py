@@ -8,15 +8,22 @@ due.
 """
 
 import random
+import sqlite3
 import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import structlog
+
 from edge.detector.outbox import Outbox, Parcel
 
+FULL_DISK_SECONDS = 5.0
+"""The pause before receipts are noted again that could not be."""
 OVERDUE_MOST_SECONDS = 300.0
 """The longest wait for a receipt before a face is sent again."""
+
+_log = structlog.get_logger("courier")
 
 
 @dataclass(slots=True)
@@ -83,12 +90,11 @@ class Courier:
         """Note that the local broker can be reached again: what was under way may be lost."""
         with self._lock:
             self._link_up = self._send_again = True
-            self._cloud_down = False
 
     def link_down(self) -> None:
         """Note that the local broker is away."""
         with self._lock:
-            self._link_up = False
+            self._link_up = self._cloud_down = False
 
     def cloud_up(self) -> None:
         """Note that the forwarder has a new link to the cloud: what was under way may be lost."""
@@ -109,8 +115,8 @@ class Courier:
             send_again = self._send_again and can_send
             if send_again:
                 self._send_again = False
-        if receipts:
-            self._settle(receipts)
+        if receipts and not self._settle(receipts):
+            return FULL_DISK_SECONDS
         if not can_send:
             return OVERDUE_MOST_SECONDS
         self._resend(everything=send_again)
@@ -118,11 +124,18 @@ class Courier:
         now = self._clock()
         return max(0.0, min((sent.due - now for sent in self._underway.values()), default=OVERDUE_MOST_SECONDS))
 
-    def _settle(self, receipts: list[tuple[str, str]]) -> None:
-        self.receipted += self._outbox.release(receipts)
+    def _settle(self, receipts: list[tuple[str, str]]) -> bool:
+        try:
+            self.receipted += self._outbox.release(receipts)
+        except sqlite3.OperationalError as error:  # a full disk: it may have room later
+            _log.error("receipts cannot be noted, trying again", receipts=len(receipts), reason=str(error))
+            with self._lock:
+                self._receipts = list(dict.fromkeys((*receipts, *self._receipts)))
+            return False
         signed = {face_id for face_id, _ in receipts}
         for seq in [seq for seq, sent in self._underway.items() if sent.id in signed]:
             del self._underway[seq]
+        return True
 
     def _resend(self, everything: bool) -> None:
         now = self._clock()

@@ -42,8 +42,8 @@ def encode_jpeg(image: Image, quality: int, max_bytes: int) -> bytes:
     """
     while True:
         for attempt in (quality, *range(quality - _QUALITY_STEP, _LEAST_QUALITY - 1, -_QUALITY_STEP)):
-            jpeg = cv2.imencode(".jpg", image, (cv2.IMWRITE_JPEG_QUALITY, attempt))[1]
-            if len(jpeg) <= max_bytes:
+            encoded, jpeg = cv2.imencode(".jpg", image, (cv2.IMWRITE_JPEG_QUALITY, attempt))
+            if encoded and len(jpeg) <= max_bytes:
                 return jpeg.tobytes()
         height, width = image.shape[:2]
         smaller = (max(1, int(width * _SHRINK)), max(1, int(height * _SHRINK)))

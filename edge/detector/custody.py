@@ -6,6 +6,7 @@ The session's callbacks only tell the courier what happened; the courier's own t
 import math
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, Protocol
 
@@ -40,8 +41,12 @@ class Custody(Protocol):
     def keep(self, faces: list[Face]) -> None:
         """Take over the faces of one frame."""
 
-    def finish(self, stop: Stop) -> None:
-        """Wait until every face has reached its goal, or ``stop`` is set."""
+    @property
+    def pending(self) -> int:
+        """How many faces have not reached their goal."""
+
+    def finish(self, stop: Stop, seconds: float = math.inf) -> None:
+        """Wait until every face has reached its goal, ``stop`` is set, or ``seconds`` are over."""
 
     def facts(self) -> dict[str, Any]:
         """Return what status tells of it."""
@@ -93,10 +98,14 @@ class Receipted:
         self._outbox.keep(faces)
         self._wake.set()
 
-    def finish(self, stop: Stop) -> None:
-        """Wait until the outbox is empty, or ``stop`` is set."""
-        while self._outbox.count and not stop:
-            stop.wait(_POLL_SECONDS)
+    @property
+    def pending(self) -> int:
+        """How many faces are in the outbox."""
+        return self._outbox.count
+
+    def finish(self, stop: Stop, seconds: float = math.inf) -> None:
+        """Wait until the outbox is empty, ``stop`` is set, or ``seconds`` are over."""
+        _wait_until_none(lambda: self.pending, stop, seconds)
 
     def facts(self) -> dict[str, Any]:
         """Return what status tells of the outbox."""
@@ -195,10 +204,14 @@ class FireAndForget:
             )
             answer.add_done_callback(lambda done: self._done(done.exception()))
 
-    def finish(self, stop: Stop) -> None:
-        """Wait until all has been written to the broker, or ``stop`` is set."""
-        while self._underway and not stop:
-            stop.wait(_POLL_SECONDS)
+    @property
+    def pending(self) -> int:
+        """How many faces have not been written to the broker."""
+        return self._underway
+
+    def finish(self, stop: Stop, seconds: float = math.inf) -> None:
+        """Wait until all has been written to the broker, ``stop`` is set, or ``seconds`` are over."""
+        _wait_until_none(lambda: self.pending, stop, seconds)
 
     def facts(self) -> dict[str, Any]:
         """Return what status tells of it."""
@@ -223,6 +236,12 @@ def _terms(settings: DetectorSettings) -> Terms:
         will=Will(topics.status("detector", settings.camera_name), status.OFFLINE),
         receive_maximum=_RECEIPTS_MOST,
     )
+
+
+def _wait_until_none(pending: Callable[[], int], stop: Stop, seconds: float) -> None:
+    deadline = time.monotonic() + seconds
+    while pending() and not stop and time.monotonic() < deadline:
+        stop.wait(_POLL_SECONDS)
 
 
 def _log_refusal(face_id: str, error: BaseException | None) -> None:

@@ -16,11 +16,14 @@ from edge.detector.settings import DetectorSettings
 from edge.detector.tracker import Tracker
 from edge.detector.yunet import MODEL, Detection, FaceDetector
 from wire import status, topics
+from wire.errors import ConfigurationError
 from wire.face import Face, mint_id
 from wire.process import Stop, spawn
 from wire.topics import Origin
 
 STATUS_SECONDS = 2.0
+FINISH_SECONDS = 60.0
+"""How long a detector without a camera goes on for the faces that an earlier run has left."""
 
 _log = structlog.get_logger("detector")
 
@@ -52,6 +55,12 @@ class Detector:
             first = next(frames, None)  # before anything is connected: without a camera there is nothing to start
             if first is not None:
                 self._work(itertools.chain((first,), frames))
+        except ConfigurationError as mistake:
+            if self.frames == 0 and self._custody.pending:
+                _log.error("no camera; first the faces that wait in the outbox", reason=str(mistake))
+                self._custody.start()
+                self._custody.finish(self._stop, FINISH_SECONDS)
+            raise
         finally:
             self._custody.close()
 

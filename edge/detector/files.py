@@ -1,16 +1,21 @@
 """Cameras that are files: a video, or a folder of images. No frame of theirs is lost; they take the time it takes."""
 
+import os
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import cv2
+import numpy as np
 import structlog
 
 from edge.detector.frame import Frame
+from edge.detector.yunet import Image
 from wire.errors import ConfigurationError, ExitCode
 from wire.process import Stop
 
+_LONGEST_STEP_SECONDS = 3600.0
+"""From one frame of a film to the next; more is a damaged timestamp."""
 IMAGE_SUFFIXES = frozenset((".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"))
 
 _log = structlog.get_logger("camera")
@@ -34,13 +39,14 @@ class VideoFile:
     def _once(self, stop: Stop) -> Iterator[Frame]:
         capture = cv2.VideoCapture(str(self._path), cv2.CAP_FFMPEG)
         try:
-            opened_at, clock, count = datetime.now(UTC), 0.0, 0
+            opened_at, clock, before, count = datetime.now(UTC), 0.0, 0.0, 0
             while not stop:
                 read, image = capture.read()
                 if not read:
                     break
                 position = capture.get(cv2.CAP_PROP_POS_MSEC) / 1000
-                clock = max(clock, position)
+                clock += min(max(position - before, 0.0), _LONGEST_STEP_SECONDS)  # it may jump: films are spliced
+                before = position
                 yield Frame(image, opened_at + timedelta(seconds=clock), clock, new_scene=count == 0)  # type: ignore[arg-type]
                 count += 1
             if count == 0 and not stop:
@@ -72,20 +78,46 @@ class ImageFolder:
 
     def _once(self, stop: Stop) -> Iterator[Frame]:
         count = 0
-        for path in sorted(self._path.iterdir()):
+        for path in self._paths():
             if stop:
                 return
             if path.suffix.lower() not in IMAGE_SUFFIXES:
                 continue
-            image = cv2.imread(str(path), cv2.IMREAD_COLOR)
+            image = _read(path)
             if image is None:
-                _log.warning("not an image that can be read", path=str(path))
+                _log.warning("not an image that can be read", path=printable(path))
                 continue
-            yield Frame(image, datetime.now(UTC), float(count), new_scene=True)  # type: ignore[arg-type]
+            yield Frame(image, datetime.now(UTC), float(count), new_scene=True)
             count += 1
         if count == 0:
             raise ConfigurationError(
-                f"CAMERA_SOURCE is '{self._path}': expected a folder with at least one readable image "
+                f"CAMERA_SOURCE is '{printable(self._path)}': expected a folder with at least one readable image "
                 f"({', '.join(sorted(IMAGE_SUFFIXES))})",
                 ExitCode.BAD_DATA,
             )
+
+    def _paths(self) -> list[Path]:
+        try:
+            return sorted(self._path.iterdir())
+        except OSError as error:
+            raise ConfigurationError(
+                f"CAMERA_SOURCE is '{printable(self._path)}': expected a folder that can be read ({error.strerror})",
+                ExitCode.BAD_DATA,
+            ) from None
+
+
+def printable(path: Path) -> str:
+    """Return a path as text that can be printed, also where its name is not UTF-8."""
+    return os.fsencode(path).decode("utf-8", "backslashreplace")
+
+
+def _read(path: Path) -> Image | None:
+    """Return the image, or None where it is none that OpenCV can read.
+
+    From bytes: OpenCV does not survive a name that is not UTF-8.
+    """
+    try:
+        data = np.frombuffer(path.read_bytes(), np.uint8)
+        return cv2.imdecode(data, cv2.IMREAD_COLOR) if data.size else None  # type: ignore[return-value]
+    except (OSError, cv2.error):
+        return None

@@ -71,7 +71,8 @@ class Outbox:
         """
         self.unkept = 0
         """Faces that could not be committed, because the disk is full, since the start."""
-        self._path, self._max_bytes = path, max_bytes
+        path = path.absolute()  # «:memory:» is a file too
+        self._max_bytes = max_bytes
         self._lock = threading.RLock()
         try:
             path.parent.mkdir(parents=True, exist_ok=True)

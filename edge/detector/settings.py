@@ -11,7 +11,13 @@ from wire.settings import DeviceSettings, Expected, Fraction, MqttSettings, Name
 LARGEST_PAYLOAD_BYTES = 128 * 1024
 """What AWS IoT Core takes in one message; properties come on top of it elsewhere."""
 
-_CREDENTIALS = re.compile(r"(://)[^/@]+@")
+_USER_INFO = re.compile(r"(://)\S*@")
+_QUERY = re.compile(r"(?i)((?:user|usr|login|pass\w*|pwd|token|key|user-pw|user-id)=)[^&\s]+")
+
+
+def without_credentials(source: str) -> str:
+    """Return a camera's address, or a pipeline with addresses in it, as it may be logged."""
+    return _QUERY.sub(r"\1**********", _USER_INFO.sub(r"\1**********@", source))
 
 
 class DetectorSettings(DeviceSettings, MqttSettings):
@@ -49,7 +55,7 @@ class DetectorSettings(DeviceSettings, MqttSettings):
 
     def resolved(self) -> dict[str, str]:
         """Return every variable and its value; a camera's address without the credentials in it."""
-        return super().resolved() | {"CAMERA_SOURCE": _CREDENTIALS.sub(r"\1**********@", self.camera_source)}
+        return super().resolved() | {"CAMERA_SOURCE": without_credentials(self.camera_source)}
 
     @model_validator(mode="after")
     def _place_is_whole(self) -> Self:

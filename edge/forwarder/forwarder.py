@@ -41,6 +41,8 @@ class Forwarder:
             stop,
             map_topic=partial(topics.to_cloud, device),
             qos_of=lambda message: settings.mqtt_qos if _is_face(message) else 1,
+            # A picture that is retained would be another object at each start of the sink.
+            retained=lambda message: message.retain and not _is_face(message),
             needs_subscriber=lambda message: settings.receipts == "sink" and _is_face(message),
             on_forwarded=self._sign_for if settings.receipts == "broker" else lambda message: None,
         )

@@ -1,6 +1,8 @@
 """What the forwarder can be told."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
+
+from pydantic import model_validator
 
 from wire.settings import CloudSettings, DeviceSettings, Expected
 
@@ -10,3 +12,9 @@ class ForwarderSettings(DeviceSettings, CloudSettings):
 
     receipts: Annotated[Literal["sink", "broker"], Expected("sink or broker")] = "sink"
     """Who signs for a face: the sink, once it is in S3, or the forwarder, once the cloud's broker has it."""
+
+    @model_validator(mode="after")
+    def _a_receipt_needs_an_answer(self) -> Self:
+        if self.receipts == "broker" and self.mqtt_qos == 0:
+            raise ValueError("RECEIPTS is 'broker' and MQTT_QOS is 0: expected 1 or 2, as no broker answers at 0")
+        return self
