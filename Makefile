@@ -3,10 +3,10 @@
 VENV := .venv
 RUN := $(VENV)/bin/python
 
-.PHONY: help demo test lint bench chaos lock clean
+.PHONY: help demo test lint bench chaos compose-test lock clean
 
 help: ## what can be made
-	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 15
 
 $(VENV)/.ready: requirements/dev.txt demo/setup.sh
 	@PYTHON="$(PYTHON)" sh demo/setup.sh $(VENV)
@@ -28,6 +28,9 @@ bench: $(VENV)/.ready ## throughput, latency and memory of the whole chain
 
 chaos: $(VENV)/.ready ## kill everything at random and count the faces; FAULTS=100 FACES=3000 SEED=...
 	@$(RUN) -m tests.chaos $(if $(FAULTS),--faults $(FAULTS)) $(if $(FACES),--faces $(FACES)) $(if $(SEED),--seed $(SEED))
+
+compose-test: $(VENV)/.ready ## build the images, bring up both compose files, break them, and count the faces
+	@$(RUN) -m tests.compose
 
 lock: $(VENV)/.ready ## pin the requirements anew, with hashes
 	@sh requirements/lock.sh $(RUN)

@@ -10,15 +10,17 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from wire.process import Stop, spawn
+if TYPE_CHECKING:
+    from wire.process import Stop
 
 WRITE_SECONDS = 2.0
 STALE_SECONDS = 15.0
 """A note that is older comes from a process that hangs."""
 
 
-def write_regularly(process: str, complaint: Callable[[], str | None], stop: Stop) -> None:
+def write_regularly(process: str, complaint: Callable[[], str | None], stop: "Stop") -> None:
     """Write down, every few seconds and in a thread, what hinders ``process``.
 
     Args:
@@ -26,6 +28,8 @@ def write_regularly(process: str, complaint: Callable[[], str | None], stop: Sto
         complaint: returns what hinders it, in one line; None where it makes progress.
         stop: ends it.
     """
+    from wire.process import spawn  # noqa: PLC0415 (the check, which runs every few seconds, does without)
+
     note = Path(tempfile.gettempdir()) / f"facewire-{process}-{os.getpid()}.health"
 
     def write() -> None:

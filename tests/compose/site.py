@@ -1,0 +1,205 @@
+"""Both stacks: brought up by their compose files, looked at, broken and taken down."""
+
+import contextlib
+import json
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from demo.stack import ROOT
+from tests.chaos import ledger
+from tests.compose.shell import Failed, run
+
+SERVICES = {"edge": ("broker", "detector", "forwarder"), "cloud": ("broker", "s3sink", "seaweedfs")}
+DETECTOR = "facewire-detector"
+CAMERA_CONTAINER = "facewire-test-camera"
+CAMERA_NETWORK = "facewire-edge_camera"
+OUTBOX = "facewire-edge_outbox"
+UPLINK = "facewire-cloud_devices"
+GRACE_SECONDS = 10.0
+
+_UP_SECONDS = 300
+_FILES = {
+    "edge": ("docker-compose.edge.yml", "docker-compose.trial.yml"),
+    "cloud": ("docker-compose.cloud.yml",),
+}
+_INSTALL = """\
+import sqlite3, sys
+from pathlib import Path
+from edge.detector.outbox import Outbox
+path = Path("/var/lib/facewire/outbox.db")
+Outbox(path, 1 << 30).close()
+sqlite3.connect(path).executescript(sys.argv[1])
+"""
+_READ = """\
+import json, sqlite3
+database = sqlite3.connect("/var/lib/facewire/outbox.db", timeout=30)
+(waiting,) = database.execute("SELECT count(*) FROM faces").fetchone()
+print(json.dumps((database.execute("SELECT id, bytes FROM committed").fetchall(), waiting)))
+"""
+_CAMERA = """\
+import threading
+from pathlib import Path
+from demo import camera
+camera.HOST = "0.0.0.0"
+with camera.NetworkCamera([path.read_bytes() for path in sorted(Path("/media/pictures").iterdir())], 10) as served:
+    print(served.address.split(":")[2].split("/")[0], flush=True)
+    threading.Event().wait()
+"""
+_LIST = """\
+import boto3, json, os
+pages = boto3.client("s3").get_paginator("list_objects_v2").paginate(Bucket=os.environ["S3_BUCKET"])
+print(json.dumps([(item["Key"], item["Size"]) for page in pages for item in page.get("Contents", [])]))
+"""
+
+
+@dataclass
+class Site:
+    """The trial on one machine, as the README tells it, with settings of the test's own."""
+
+    settings: dict[str, str] = field(default_factory=dict)
+    """Variables over those of ``.env.trial``."""
+
+    def compose(self, side: str, *words: str, seconds: float = 120, settings: Mapping[str, str] | None = None) -> str:
+        """Run ``docker compose`` on one side's files, with ``settings`` over the site's; return what it wrote."""
+        files = [word for name in _FILES[side] for word in ("-f", name)]
+        command = ("docker", "compose", "--progress", "quiet", "--env-file", ".env.trial", *files, *words)
+        return run(*command, seconds=seconds, environ={**self.settings, **(settings or {})})
+
+    def up(self, side: str, *services: str, **settings: str) -> None:
+        """Start one side and wait until all of it is healthy."""
+        try:
+            self.compose(side, "up", "--detach", "--wait", *services, seconds=_UP_SECONDS, settings=settings)
+        except Failed as failure:
+            logs = self.compose(side, "logs", "--tail", "20", "--no-color")
+            raise Failed(f"{failure}\n{logs}") from None
+
+    def down(self, side: str) -> tuple[float, dict[str, str]]:
+        """Stop one side and remove its containers; return how many seconds it took, and which ended badly, and how."""
+        began = time.monotonic()
+        self.compose(side, "stop")
+        took = time.monotonic() - began
+        states = {name: self.inspect(side, name)["State"] for name in SERVICES[side]}
+        self.compose(side, "down")
+        return took, {
+            name: f"status {state['ExitCode']}{', out of memory' if state['OOMKilled'] else ''}"
+            for name, state in states.items()
+            if state["ExitCode"] or state["OOMKilled"]
+        }
+
+    def container(self, side: str, service: str) -> str:
+        """Return the id of a service's container, running or not."""
+        return self.compose(side, "ps", "--all", "--quiet", service).strip()
+
+    def inspect(self, side: str, service: str) -> dict[str, Any]:
+        """Return all that Docker knows of a service's container."""
+        described: list[dict[str, Any]] = json.loads(run("docker", "inspect", self.container(side, service)))
+        return described[0]
+
+    def healthy(self, side: str, service: str) -> bool:
+        """Whether a container runs and says that it is well."""
+        state = self.inspect(side, service)["State"]
+        return bool(state["Running"] and state.get("Health", {}).get("Status") == "healthy")
+
+    def complaint(self, side: str, service: str) -> str:
+        """Return the last words of a container's health check."""
+        checks = self.inspect(side, service)["State"]["Health"]["Log"]
+        return str(checks[-1]["Output"]).strip() if checks else ""
+
+    def everybody(self) -> list[tuple[str, str]]:
+        """Return side and name of every service."""
+        return [(side, name) for side, names in SERVICES.items() for name in names]
+
+    def await_all_healthy(self, seconds: float = 120) -> None:
+        """Wait until every container is healthy.
+
+        Raises:
+            Failed: one is not in time; with what it says.
+        """
+
+        def said() -> str:
+            sick = [(side, name) for side, name in self.everybody() if not self.healthy(side, name)]
+            return "; ".join(f"{side} {name}: {self.complaint(side, name)}" for side, name in sick)
+
+        wait_for(lambda: all(self.healthy(*service) for service in self.everybody()), seconds, "all are healthy", said)
+
+    def install_ledger(self) -> None:
+        """Make an outbox that notes what is committed to it, in the edge's fresh volume."""
+        self._beside_outbox(_INSTALL, ledger._TRIGGER)
+
+    def books(self) -> tuple[dict[str, int], int]:
+        """Return the size in bytes of each face ever committed, by id, and how many still wait for their receipt.
+
+        The detector keeps its outbox to itself while it runs: this is for when it does not.
+        """
+        rows, waiting = json.loads(self._beside_outbox(_READ))
+        sizes = dict(rows)
+        if len(sizes) != len(rows):
+            raise Failed(f"{len(rows) - len(sizes)} ids were committed more than once")
+        return sizes, waiting
+
+    def objects(self) -> list[tuple[str, int]]:
+        """Return key and size in bytes of every object in the bucket, as the sink's own container sees it."""
+        listed = self.compose("cloud", "exec", "-T", "s3sink", "python", "-c", _LIST)
+        return [(key, size) for key, size in json.loads(listed)]
+
+    def balance(self) -> ledger.Balance:
+        """Compare the books with the bucket."""
+        sizes, waiting = self.books()
+        return ledger.balance(sizes, self.objects(), waiting)
+
+    def start_camera(self) -> str:
+        """Start a network camera where the detector can reach it, and return its address."""
+        mounts = ("--volume", f"{ROOT}/demo:/app/demo:ro", "--volume", f"{self.settings['CAMERA_FOLDER']}:/media:ro")
+        place = ("--network", CAMERA_NETWORK, "--name", CAMERA_CONTAINER, "--workdir", "/app")
+        run("docker", "run", "--detach", *place, *mounts, DETECTOR, "python", "-c", _CAMERA)
+        wait_for(lambda: bool(run("docker", "logs", CAMERA_CONTAINER)), 20, "the network camera serves")
+        port = run("docker", "logs", CAMERA_CONTAINER).strip()
+        return f"http://{CAMERA_CONTAINER}:{port}/stream.mjpg"
+
+    def stop_camera(self) -> None:
+        """Remove the network camera, where there is one."""
+        with contextlib.suppress(Failed):
+            run("docker", "rm", "--force", "--volumes", CAMERA_CONTAINER)
+
+    def remove(self) -> None:
+        """Remove containers, networks and volumes of both stacks."""
+        self.stop_camera()
+        for side in ("edge", "cloud"):
+            with contextlib.suppress(Failed):
+                self.compose(side, "down", "--volumes", "--remove-orphans", "--timeout", "10")
+
+    def _beside_outbox(self, script: str, *arguments: str) -> str:
+        """Run Python in a container of its own that has the outbox's volume, as the user that owns it."""
+        mount = ("--volume", f"{OUTBOX}:/var/lib/facewire")
+        command = ("docker", "run", "--rm", "--network", "none", *mount, DETECTOR, "python", "-c", script, *arguments)
+        return run(*command)
+
+
+def wait_for(condition: Callable[[], bool], seconds: float, what: str, said: Callable[[], str] = lambda: "") -> float:
+    """Wait until ``condition`` holds, and return how many seconds it took.
+
+    Raises:
+        Failed: it does not in time; with what was ``said``.
+    """
+    began = time.monotonic()
+    while not condition():
+        if time.monotonic() - began > seconds:
+            raise Failed(f"{what}: not within {seconds:g} s. {said()}")
+        time.sleep(0.5)
+    return time.monotonic() - began
+
+
+def images() -> dict[str, str]:
+    """Return the base of each image that is built here, by the Dockerfile's name."""
+    bases = {}
+    for path in sorted(ROOT.glob("Dockerfile.*")):
+        line = next(line for line in path.read_text().splitlines() if line.startswith("ARG BASE="))
+        bases[path.suffix[1:]] = line.removeprefix("ARG BASE=")
+    return bases
+
+
+def size_megabytes(names: Iterable[str]) -> dict[str, float]:
+    """Return the size of images."""
+    return {name: int(run("docker", "image", "inspect", "--format", "{{.Size}}", name)) / 1e6 for name in names}
