@@ -4,6 +4,7 @@
 1, and a line that says why.
 """
 
+import contextlib
 import os
 import sys
 import tempfile
@@ -45,15 +46,16 @@ def write_regularly(process: str, complaint: Callable[[], str | None], stop: "St
 
 def complaint_of(process: str) -> str | None:
     """Return what hinders the newest process of that name on this machine; None where it makes progress."""
-    notes = sorted(
-        Path(tempfile.gettempdir()).glob(f"facewire-{process}-*.health"), key=lambda note: note.stat().st_mtime
-    )
-    if not notes:
+    newest: tuple[float, str] | None = None
+    for note in Path(tempfile.gettempdir()).glob(f"facewire-{process}-*.health"):
+        with contextlib.suppress(FileNotFoundError):  # its process has just ended
+            newest = max(newest or (0.0, ""), (note.stat().st_mtime, note.read_text()))
+    if newest is None:
         return f"the {process} has not started"
-    age = time.time() - notes[-1].stat().st_mtime
+    age = time.time() - newest[0]
     if age > STALE_SECONDS:
         return f"the {process} has given no sign of life for {age:.0f} s"
-    return notes[-1].read_text() or None
+    return newest[1] or None
 
 
 def main(arguments: list[str]) -> int:
