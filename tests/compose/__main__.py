@@ -35,7 +35,7 @@ _FILM = {"CAMERA_SOURCE": "/media/film.mp4", "CAMERA_RESTART": "on-failure"}
 _LOOP = {"CAMERA_SOURCE": "/media/film.mp4", "CAMERA_LOOP": "true", "CAMERA_RESTART": "unless-stopped"}
 _NOBODY = {"CAMERA_SOURCE": "/media/empty", "CAMERA_RESTART": "on-failure"}
 """A detector that sees nobody, and ends once the outbox is empty."""
-_NO_CAMERA = {"CAMERA_SOURCE": "rtsp://192.0.2.1/stream", "CAMERA_RESTART": "unless-stopped"}
+_NO_CAMERA = {"CAMERA_SOURCE": "rtsp://127.0.0.1/stream", "CAMERA_RESTART": "unless-stopped"}
 
 
 @dataclass
