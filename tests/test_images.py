@@ -97,7 +97,7 @@ def test_a_service_asks_for_no_more_than_it_needs(side: str, name: str):
     assert found["security_opt"] == ["no-new-privileges:true"]
     assert not {"privileged", "cap_add", "devices", "container_name", "network_mode", "pid", "ipc"} & set(found)
     assert found["restart"] in ("unless-stopped", "${CAMERA_RESTART:-unless-stopped}")
-    assert found["stop_grace_period"] == "10s"
+    assert found["stop_grace_period"] == ("30s" if name == "seaweedfs" else "10s")
     assert found["logging"]["options"].keys() == {"max-size", "max-file"}
     assert found["mem_limit"]
     assert found["pids_limit"]

@@ -242,7 +242,7 @@ class Trial:
     def leave(self, side: str, shown: list[str]) -> None:
         """Take one side down, within the grace period and with good exit statuses."""
         took, badly = self.site.down(side)
-        require(took < GRACE_SECONDS, f"{side} took {took:.1f} s to stop")
+        require(took < GRACE_SECONDS[side], f"{side} took {took:.1f} s to stop")
         require(not badly, f"{side}: {badly}")
         shown.append(f"{side}: {took:.1f} s, all exit statuses 0")
 

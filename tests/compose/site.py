@@ -17,7 +17,7 @@ CAMERA_CONTAINER = "facewire-test-camera"
 CAMERA_NETWORK = "facewire-edge_camera"
 OUTBOX = "facewire-edge_outbox"
 UPLINK = "facewire-cloud_devices"
-GRACE_SECONDS = 10.0
+GRACE_SECONDS = {"edge": 10.0, "cloud": 30.0}
 
 _UP_SECONDS = 300
 _FILES = {
