@@ -427,6 +427,16 @@ def test_an_authority_that_is_not_there_is_told_of(tmp_path: Path):
         assert refused.stderr.strip().endswith("expected an authority there; 'init' makes one")
 
 
+def test_a_folder_that_cannot_be_written_is_told_of(tmp_path: Path):
+    """In one line, at the first start."""
+    (tmp_path / "file").write_text("")
+    for arguments in (("init",), ()):
+        refused = run(tmp_path / "file" / "pki", *arguments)
+        assert refused.returncode == 2
+        assert "PKI_FOLDER is" in refused.stderr.strip().splitlines()[-1]
+        assert "expected a folder that can be written" in refused.stderr
+
+
 @pytest.mark.parametrize("value", ["", "a b", "https://x", "a,,b", "x" * 300, "-x"])
 def test_a_public_name_must_be_one(tmp_path: Path, value: str):
     """A device would look for it in vain."""

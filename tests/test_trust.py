@@ -299,7 +299,50 @@ def test_a_broker_that_does_not_read_the_list_is_told_of(cloud: Cloud):
     """Without the script beside it: a revocation that does not work must not look like one that does."""
     cloud.stop()
     cloud.start(find_program("mosquitto"), "-c", str(cloud.config))
-    assert cloud.revoke("jetson-1", seconds=1) is Outcome.STILL_LET_IN
+    assert cloud.revoke("jetson-1", seconds=1) is Outcome.FAILED
+
+
+def test_another_broker_in_its_place_is_told_of(cloud: Cloud, tmp_path: Path):
+    """One that our authority has not issued a certificate to: somebody may be connected to the true one."""
+    other = Cloud(tmp_path / "other")
+    other.port = cloud.port
+    cloud.stop()
+    with other:
+        assert cloud.revoke("jetson-1", seconds=0) is Outcome.FAILED
+    cloud.start()
+
+
+@pytest.mark.parametrize("name", ["acl.conf", "crl.pem"])
+@pytest.mark.parametrize("content", [None, b""])
+def test_a_file_that_is_missing_opens_no_door(cloud: Cloud, name: str, content: bytes | None):
+    """Mosquitto would do without; the script has it read nothing until all is there again."""
+    cloud.authority.revoke("jetson-2")
+    await_true(lambda: _is_refused(cloud, cloud.two), REVOKED_SECONDS, "the broker has read the list")
+    path = cloud.authority.broker / name
+    if content is None:
+        path.unlink()
+    else:
+        path.write_bytes(content)
+    (cloud.authority.broker / "stamp").write_text("another\n")
+    began = time.monotonic()
+    await_true(lambda: time.monotonic() - began > 2.5, 5, "the script has looked twice")
+    assert _is_refused(cloud, cloud.two)
+    with cloud.peer(cloud.one) as peer:
+        assert not may_write(peer, "devices/jetson-2/faces/door")
+        cloud.authority.ensure([HOST])
+        await_rights(cloud, "jetson-3", cloud.enroll("jetson-3"))
+        assert not may_write(peer, "devices/jetson-2/faces/door")
+
+
+@pytest.mark.parametrize("name", ["ca.pem", "server.pem", "server-key.pem", "crl.pem", "acl.conf"])
+def test_a_broker_without_its_files_does_not_start(cloud: Cloud, name: str):
+    """Rather than let everybody in."""
+    cloud.stop()
+    (cloud.authority.broker / name).unlink()
+    mosquitto = [find_program("mosquitto"), "-c", str(cloud.config)]
+    assert subprocess.run(mosquitto, capture_output=True, timeout=20, check=False).returncode != 0
+    cloud.authority.ensure([HOST])
+    cloud.start()
 
 
 def test_the_script_ends_as_mosquitto_does(cloud: Cloud, tmp_path: Path):

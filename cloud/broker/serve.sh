@@ -18,6 +18,13 @@ read_stamp() {
     cat "$stamp" 2>/dev/null
 }
 
+# Without its list of rights or of revoked certificates Mosquitto 2.0 goes on reading, and lets everybody do everything.
+complete() {
+    for file in ca.pem server.pem server-key.pem crl.pem acl.conf; do
+        [ -r "${stamp%/*}/$file" ] && [ -s "${stamp%/*}/$file" ] || return 1
+    done
+}
+
 # Before Mosquitto reads the files: what is written meanwhile is read twice rather than never.
 seen=$(read_stamp)
 "$mosquitto" -c "$configuration" &
@@ -30,7 +37,7 @@ while [ -z "$stopping" ] && kill -0 "$broker" 2>/dev/null; do
     sleep 1 &
     wait $!
     now=$(read_stamp)
-    if [ -n "$now" ] && [ "$now" != "$seen" ]; then
+    if [ -n "$now" ] && [ "$now" != "$seen" ] && complete; then
         seen=$now
         kill -HUP "$broker" 2>/dev/null
     fi

@@ -17,6 +17,7 @@ from cloud.pki.keeper import Keeper
 from cloud.pki.metrics import complaint_of, metrics_of
 from cloud.pki.settings import PkiSettings
 from wire import health, metrics
+from wire.errors import ConfigurationError
 from wire.process import Stop, leave, run
 
 
@@ -41,7 +42,15 @@ def main(arguments: argparse.Namespace, environ: Mapping[str, str], stop: Stop) 
     """Parse the settings and do what the command says."""
     settings = PkiSettings.from_environment(environ)
     settings.configure_logging()
-    authority = Authority(settings.pki_folder)
+    try:
+        _do(arguments, Authority(settings.pki_folder), settings, stop)
+    except OSError as error:
+        raise ConfigurationError(
+            f"PKI_FOLDER is '{settings.pki_folder}': expected a folder that can be written ({error})"
+        ) from None
+
+
+def _do(arguments: argparse.Namespace, authority: Authority, settings: PkiSettings, stop: Stop) -> None:
     if arguments.command == "init":
         authority.ensure(settings.hosts)
     elif arguments.command == "enroll":

@@ -79,25 +79,20 @@ class Authority:
             public_hosts: names and addresses of the broker.
 
         Raises:
-            ConfigurationError: the folder cannot be used.
+            ConfigurationError: a file that cannot be made anew is missing or damaged.
         """
-        try:
-            for folder in (self._own, self.broker, self.sink):
-                files.make_folder(folder)
-            with self._locked():
-                ca = self._make_authority()
-                self._keep_valid(ca, self._server, BROKER, {*public_hosts, *HOSTS})
-                self._keep_valid(ca, self._client, SINK, set())
-                files.write_changed(self.sink / "ca.pem", pem(ca.certificate))
-                files.write_changed(self.broker / "ca.pem", pem(ca.certificate))
-                crl = self._registry.crl()
-                if crl is None or is_old(crl):
-                    self._registry.replace_crl(make_crl(ca, crl))
-                self._publish()
-        except PermissionError as error:
-            raise ConfigurationError(
-                f"PKI_FOLDER is '{self.folder}': expected a folder that can be written ({error})"
-            ) from None
+        for folder in (self._own, self.broker, self.sink):
+            files.make_folder(folder)
+        with self._locked():
+            ca = self._make_authority()
+            self._keep_valid(ca, self._server, BROKER, {*public_hosts, *HOSTS})
+            self._keep_valid(ca, self._client, SINK, set())
+            files.write_changed(self.sink / "ca.pem", pem(ca.certificate))
+            files.write_changed(self.broker / "ca.pem", pem(ca.certificate))
+            crl = self._registry.crl()
+            if crl is None or is_old(crl):
+                self._registry.replace_crl(make_crl(ca, crl))
+            self._publish()
 
     def enroll(self, device: str, days: float = YEAR_DAYS) -> Bundle:
         """Let a device in, or renew its certificate: an earlier one stays valid, so that it is never cut off.

@@ -47,18 +47,18 @@ def revoke(authority: Authority, settings: PkiSettings, name: str, *, compromise
     """Shut a device out, and disconnect it.
 
     Raises:
-        ConfigurationError: there is no such device; or the broker still lets it in.
+        ConfigurationError: there is no such device; or the broker does not do its part.
     """
     shown = authority.revoke(name, Reason.key_compromise if compromised else Reason.cessation_of_operation)
     outcome, reason = evict(shown, settings.broker_host, settings.broker_port)
     broker = f"the broker at {settings.broker_host}:{settings.broker_port}"
-    if outcome is Outcome.STILL_LET_IN:
+    if outcome is Outcome.FAILED:
         raise ConfigurationError(
-            f"{name} is revoked, but {broker} still lets it in ({reason}): "
+            f"{name} is revoked, but may still be connected to {broker} ({reason}): "
             f"expected one that reads {authority.broker} again when the stamp there changes, as serve.sh has it do"
         )
     if outcome is Outcome.OUT_OF_REACH:
-        _say(f"{name} is revoked. Nobody was connected to disconnect: {broker} is out of reach ({reason}).")
+        _say(f"{name} is revoked. Nobody was connected to disconnect: {broker} is not there ({reason}).")
     else:
         _say(f"{name} is revoked and disconnected.")
 

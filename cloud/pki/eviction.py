@@ -5,6 +5,7 @@ Mosquitto reads the list of revoked certificates, and leaves alone whoever is co
 once the broker turns away a certificate that it has just revoked: before that, the device would be back at once.
 """
 
+import socket
 import tempfile
 import time
 from enum import Enum
@@ -29,9 +30,9 @@ class Outcome(Enum):
     GONE = "gone"
     """It had one and has none, or had none."""
     OUT_OF_REACH = "out of reach"
-    """The broker does not answer: most likely it does not run, and nobody has one."""
-    STILL_LET_IN = "still let in"
-    """The broker goes by an older list."""
+    """There is no broker: nobody has one."""
+    FAILED = "failed"
+    """It may still have one."""
 
 
 def evict(shown: Pass, host: str, port: int, seconds: float = BROKER_READS_SECONDS) -> tuple[Outcome, str]:
@@ -50,15 +51,22 @@ def evict(shown: Pass, host: str, port: int, seconds: float = BROKER_READS_SECON
         revoked = _link(host, port, Path(name) / "revoked", shown, shown.revoked)
         valid = _link(host, port, Path(name) / "valid", shown, shown.valid)
         deadline = time.monotonic() + seconds
-        try:
-            while _is_let_in(revoked):
-                if time.monotonic() > deadline:
-                    return Outcome.STILL_LET_IN, f"for {seconds:g} s"
-                time.sleep(PAUSE_SECONDS)
-            _visit(valid)
-        except (LinkLost, Refused) as error:
-            return Outcome.OUT_OF_REACH, str(error)
-    return Outcome.GONE, ""
+        while True:
+            try:
+                if not _is_let_in(revoked):
+                    _visit(valid)
+                    return Outcome.GONE, ""
+                reason = f"it still lets a revoked certificate in after {seconds:g} s"
+            except (LinkLost, Refused) as error:
+                if isinstance(error.__cause__, _NOBODY_THERE):
+                    return Outcome.OUT_OF_REACH, str(error)
+                reason = str(error)
+            if time.monotonic() > deadline:
+                return Outcome.FAILED, reason
+            time.sleep(PAUSE_SECONDS)
+
+
+_NOBODY_THERE = (ConnectionRefusedError, socket.gaierror)
 
 
 def _is_let_in(link: Link) -> bool:
