@@ -221,8 +221,8 @@ class Stack:
         await_true(lambda: listens(port), 10, f"{name} listens")
         return program
 
-    def start_s3(self) -> Program:
-        """Start SeaweedFS, which keeps what it has from one start to the next."""
+    def start_s3(self, *extra: str) -> Program:
+        """Start SeaweedFS, which keeps what it has from one start to the next; ``extra`` are more of its options."""
         data = self.folder / "s3"
         data.mkdir(exist_ok=True)
         ports = [f"-{name}.port={port}" for name, port in self._seaweed_ports.items()]
@@ -240,6 +240,7 @@ class Stack:
             "-s3.port.lance=0",
             "-s3.autoCreateBucket=false",
             "-master.telemetry=false",
+            *extra,
         ]
         program = self._program("s3", command, {**os.environ, **self.aws()})
         await_true(lambda: self._s3_answers() or not program.running, 60, "the S3 server answers")

@@ -25,10 +25,19 @@ CUT_SECONDS = 20
 """How long the forwarder is off the network."""
 KILLED_SECONDS = 3
 """How long a killed service stays away."""
+GATHERED = 20
+"""How many faces wait in the outbox before the edge is taken down too."""
 LARGEST_MEGABYTES = {"detector": 350.0, "forwarder": 60.0, "s3sink": 60.0, "broker": 1.0}
 """What an image may add to its base."""
 
 _BUILD_SECONDS = 600
+_WAITING = "facewire_outbox_faces"
+_COUNTED = (
+    ("edge", "detector", "facewire_faces_receipted_total"),
+    ("edge", "forwarder", "facewire_messages_forwarded_total"),
+    ("cloud", "s3sink", "facewire_objects_written_total"),
+)
+"""A metric of each process that is above zero once faces have gone through."""
 _NO_CAPABILITIES = "0000000000000000"
 _SEAWEEDFS = "chrislusf/seaweedfs:"
 _FILM = {"CAMERA_SOURCE": "/media/film.mp4", "CAMERA_RESTART": "on-failure"}
@@ -199,6 +208,10 @@ class Trial:
             run("docker", "network", "connect", UPLINK, forwarder)
             site.await_all_healthy()
             shown.append(self.progress())
+        with self.step("metrics, from inside the containers") as shown:
+            for side, name, metric in _COUNTED:
+                site.await_metric(side, name, metric, 1)
+                shown.append(f"{metric} {site.metric(side, name, metric):.0f}")
         with self.step("memory used, of its limit") as shown:
             for side, name in self.site.everybody():
                 container = self.site.container(side, name)
@@ -227,7 +240,7 @@ class Trial:
         site.up("edge", **_LOOP)
         with self.step("docker compose down, the cloud first") as shown:
             self.leave("cloud", shown)
-            time.sleep(5)
+            site.await_metric("edge", "detector", _WAITING, GATHERED)
             self.leave("edge", shown)
             _, waiting = site.books()
             require(waiting > 0, "no face waits: the outbox has nothing to continue from")

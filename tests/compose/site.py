@@ -47,6 +47,10 @@ with camera.NetworkCamera([path.read_bytes() for path in sorted(Path("/media/pic
     print(served.address.split(":")[2].split("/")[0], flush=True)
     threading.Event().wait()
 """
+_METRICS = """\
+import urllib.request
+print(urllib.request.urlopen("http://127.0.0.1:9100/metrics", timeout=10).read().decode())
+"""
 _LIST = """\
 import boto3, json, os
 pages = boto3.client("s3").get_paginator("list_objects_v2").paginate(Bucket=os.environ["S3_BUCKET"])
@@ -60,6 +64,9 @@ class Site:
 
     settings: dict[str, str] = field(default_factory=dict)
     """Variables over those of ``.env.trial``."""
+
+    def __post_init__(self) -> None:
+        self.settings["METRICS_PORT"] = "9100"
 
     def compose(self, side: str, *words: str, seconds: float = 120, settings: Mapping[str, str] | None = None) -> str:
         """Run ``docker compose`` on one side's files, with ``settings`` over the site's; return what it wrote."""
@@ -143,6 +150,15 @@ class Site:
         """Return key and size in bytes of every object in the bucket, as the sink's own container sees it."""
         listed = self.compose("cloud", "exec", "-T", "s3sink", "python", "-c", _LIST)
         return [(key, size) for key, size in json.loads(listed)]
+
+    def metric(self, side: str, service: str, name: str) -> float:
+        """Return what a service's container says of one metric."""
+        told = self.compose(side, "exec", "-T", service, "python", "-c", _METRICS)
+        return sum(float(line.split()[-1]) for line in told.splitlines() if line.startswith(f"{name} "))
+
+    def await_metric(self, side: str, service: str, name: str, least: float, seconds: float = 60) -> None:
+        """Wait until a metric has reached ``least``."""
+        wait_for(lambda: self.metric(side, service, name) >= least, seconds, f"{name} has reached {least:g}")
 
     def balance(self) -> ledger.Balance:
         """Compare the books with the bucket."""
