@@ -19,7 +19,8 @@ import cv2
 from benchmarks.measure import PeakMemory, faces_of, megabytes, show, spread
 from demo.camera import NetworkCamera
 from demo.film import clip
-from demo.stack import BUCKET, DEVICE, HOST, MODULES, Stack, await_true
+from demo.program import HOST, await_true
+from demo.stack import BUCKET, DEVICE, MODULES, Stack
 from wire import face, log, topics
 from wire.connection import Message, Terms
 from wire.link import Link

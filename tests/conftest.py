@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from demo.stack import NotInstalled, Stack, find_program
+from demo.program import NotInstalled, find_program
+from demo.stack import Stack
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -15,7 +15,8 @@ from cloud.s3sink.admin import deletion, policies
 from cloud.s3sink.admin.deletion import Choice
 from cloud.s3sink.objects import key_of
 from cloud.s3sink.settings import BucketSettings, SinkSettings
-from demo.stack import BUCKET, ROOT, Stack, await_true
+from demo.program import ROOT, await_true
+from demo.stack import BUCKET, Stack
 from tests.builders import CAPTURED_AT, Peer, make_face, make_jpeg
 from wire import face
 from wire.errors import ConfigurationError

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from demo.stack import DEVICE, Stack, await_true
+from demo.program import await_true
+from demo.stack import DEVICE, Stack
 from tests.builders import Peer, make_face
 from wire import face, status
 from wire.properties import Properties

@@ -8,7 +8,8 @@ from concurrent.futures import Future
 
 import pytest
 
-from demo.stack import DEVICE, Stack, await_true
+from demo.program import await_true
+from demo.stack import DEVICE, Stack
 from tests.builders import Peer, make_face, make_jpeg
 from wire import face
 from wire.errors import Refused

@@ -9,7 +9,8 @@ import pytest
 import yaml
 
 from cloud.s3sink.settings import SinkSettings
-from demo.stack import MODULES, ROOT, find_program
+from demo.program import ROOT, find_program
+from demo.stack import MODULES
 from edge.detector.settings import DetectorSettings
 from edge.forwarder.settings import ForwarderSettings
 from wire.settings import Settings

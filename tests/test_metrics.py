@@ -7,7 +7,8 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from demo.film import clip
-from demo.stack import HOST, MODULES, ROOT, Stack, await_true, free_port
+from demo.program import HOST, ROOT, await_true, free_port
+from demo.stack import MODULES, Stack
 from wire import health
 from wire.process import Stop
 

@@ -10,7 +10,8 @@ import pytest
 
 from demo.camera import NetworkCamera
 from demo.film import clip
-from demo.stack import BUCKET, HOST, MODULES, ROOT, Stack, await_true, find_program, free_port
+from demo.program import HOST, ROOT, await_true, find_program, free_port
+from demo.stack import BUCKET, MODULES, Stack
 from edge.detector.outbox import Outbox
 from edge.detector.yunet import MODEL_PATH
 from tests.builders import Peer, make_face, make_faces, make_jpeg, picture_of

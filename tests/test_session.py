@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from demo.stack import HOST, Stack, await_true, find_program, free_port, listens
+from demo.program import HOST, await_true, find_program, free_port, listens
+from demo.stack import Stack
 from tests.builders import Peer
 from wire.backoff import delay_seconds
 from wire.connection import NO_MATCHING_SUBSCRIBERS, SUCCESS, Message

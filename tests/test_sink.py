@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from cloud.s3sink.objects import stored_as
-from demo.stack import BUCKET, HOST, Stack, await_true, find_program
+from demo.program import HOST, await_true, find_program
+from demo.stack import BUCKET, Stack
 from tests.builders import CAPTURED_AT, Peer, make_face, make_faces, make_jpeg
 from wire import face
 from wire.connection import Message

@@ -13,7 +13,8 @@ import cv2
 import numpy as np
 
 from demo.film import clip
-from demo.stack import BUCKET, HOST, MODULES, Program, Stack
+from demo.program import HOST, Program
+from demo.stack import BUCKET, MODULES, Stack
 from tests.chaos import ledger
 from tests.chaos.faults import ANSWERS, KILLS, LINKS, Fault
 from tests.chaos.proxy import Mode, TcpProxy

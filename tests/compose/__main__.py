@@ -15,7 +15,8 @@ from rich.console import Console
 from rich.table import Table
 
 from demo.film import FilmMissing, pan_film
-from demo.stack import CAMERA, DEVICE, ROOT
+from demo.program import ROOT
+from demo.stack import CAMERA, DEVICE
 from tests.chaos.site import make_pictures
 from tests.compose import bases, engine
 from tests.compose.shell import Failed, as_root, attempt, run

