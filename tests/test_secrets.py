@@ -1,4 +1,4 @@
-"""No secret is committed: every tracked file is scanned. What looks like one and is none stands here, with its reason."""
+"""No secret is committed: every tracked file is scanned. What only looks like one stands here, with its reason."""
 
 import json
 import subprocess
