@@ -5,12 +5,16 @@
    PUBREC at once and keeps the message in memory: a crash would lose it.
 3. The answers to what we publish are read here. paho takes a PUBREC that refuses (QoS 2) for consent, and drops
    the connection over a reason code that its table does not list, such as Mosquitto's «packet too large».
-4. However the network thread ends, even by a defect of paho's, somebody is told.
+4. An error of TLS is kept. With TLS 1.3 the broker refuses a certificate only after the handshake, when we read: paho
+   makes «lost» of it.
+5. However the network thread ends, even by a defect of paho's, somebody is told.
 
 These are private methods of paho's: the locked requirements pin the version that they fit, and
 ``tests/test_session.py`` shows each of them at work against a real broker.
 """
 
+import contextlib
+import ssl
 from collections.abc import Callable
 from typing import Literal
 
@@ -49,6 +53,7 @@ class Client(paho.Client):
         self._on_arrival = on_arrival
         self._on_answer = on_answer
         self._on_thread_end = on_thread_end
+        self.tls_error: ssl.SSLError | None = None
         self.on_publish = lambda _client, _userdata, mid, reason, _properties: on_answer(mid, int(reason.value))
 
     def limit_underway(self, receive_maximum: int) -> None:
@@ -63,6 +68,24 @@ class Client(paho.Client):
             reason = f"the MQTT client failed: {defect!r}"
         finally:
             self._on_thread_end(reason)
+
+    def _sock_recv(self, bufsize: int) -> bytes:
+        try:
+            return super()._sock_recv(bufsize)
+        except ssl.SSLError as error:
+            self.tls_error = error
+            raise
+
+    def _sock_send(self, buf: bytes | bytearray) -> int:
+        try:
+            return super()._sock_send(buf)
+        except BlockingIOError:
+            raise
+        except OSError:
+            # It has closed the connection: why, is still there to be read.
+            with contextlib.suppress(OSError):
+                self._sock_recv(1)
+            raise
 
     def _handle_publish(self) -> MQTTErrorCode:
         header, packet = self._in_packet["command"], bytes(self._in_packet["packet"])

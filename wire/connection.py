@@ -18,8 +18,8 @@ from paho.mqtt.reasoncodes import ReasonCode
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from wire.client import REFUSED_FROM, Client, reason_text
-from wire.errors import LinkLost, Refused
-from wire.link import Link
+from wire.errors import ConfigurationError, LinkLost, NotTrusted, Refused
+from wire.link import Link, tls_complaint
 from wire.properties import NO_PROPERTIES, Properties
 
 SUCCESS = 0x00
@@ -98,13 +98,16 @@ class Connection:
             subscriptions: topic filters, each with the highest QoS wanted.
 
         Raises:
-            LinkLost: the broker is out of reach, or does not answer.
+            LinkLost: the broker is out of reach, does not answer, or our own files for TLS cannot be read.
+            NotTrusted: one side does not take the other's certificate.
             Refused: it does not let us in, or not subscribe.
         """
         properties = PahoProperties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
         properties.ReceiveMaximum = self._terms.receive_maximum
         properties.SessionExpiryInterval = self._terms.session_expiry_seconds
         try:
+            if self._link.tls is not None:
+                self._client.tls_set_context(self._link.tls.context())
             self._client.connect(
                 self._link.host,
                 self._link.port,
@@ -112,9 +115,10 @@ class Connection:
                 clean_start=self._terms.session_expiry_seconds == 0,
                 properties=properties,
             )
-        except (OSError, ValueError) as error:
-            self._end(str(error))
-            raise LinkLost(str(error)) from error
+        except (OSError, ValueError, ConfigurationError) as error:
+            complaint = tls_complaint(error)
+            self._end(complaint or str(error))
+            raise (NotTrusted if complaint else LinkLost)(self.reason) from error
         self._client.loop_start()
         self._await_answer()
         if subscriptions:
@@ -188,8 +192,6 @@ class Connection:
         )
         if self._link.username is not None:
             client.username_pw_set(self._link.username, self._link.password)
-        if self._link.tls is not None:
-            client.tls_set_context(self._link.tls)
         if self._terms.will is not None:
             client.will_set(self._terms.will.topic, self._terms.will.payload, qos=1, retain=True)
         client.on_connect = self._on_connect
@@ -210,7 +212,12 @@ class Connection:
             self._client.disconnect()
             raise self._refusal
         if self.ended.is_set():
-            raise LinkLost(self.reason)
+            raise (NotTrusted if self._refused_by_tls() else LinkLost)(self.reason)
+
+    def _refused_by_tls(self) -> str | None:
+        """Return what the broker complained of after the handshake, if it did."""
+        error = self._client.tls_error
+        return None if error is None else tls_complaint(error)
 
     def _on_connect(self, client: Any, userdata: Any, flags: Any, reason: ReasonCode, properties: Any) -> None:
         if reason.is_failure:
@@ -227,7 +234,8 @@ class Connection:
         self._answered.set()
 
     def _on_disconnect(self, client: Any, userdata: Any, flags: Any, reason: ReasonCode, properties: Any) -> None:
-        self._end(str(reason) if flags.is_disconnect_packet_from_server else "the connection was lost")
+        told = str(reason) if flags.is_disconnect_packet_from_server else None
+        self._end(told or self._refused_by_tls() or "the connection was lost")
 
     def _arrived(self, mid: int, topic: str, payload: bytes, qos: int, retain: bool, properties: Properties) -> None:
         self._arrivals += 1

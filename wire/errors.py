@@ -3,6 +3,7 @@
 FacewireError
 ├── ConfigurationError   the operator: a setting, a model file, a camera, a bucket that is not there
 ├── LinkLost             the network: the other side went away before it answered
+│   └── NotTrusted       either side's certificate: the other one does not take it
 ├── Refused              the peer: it answered, and said no
 └── BadMessage           the sender: what arrived is not what the contract says
 """
@@ -42,6 +43,10 @@ class ConfigurationError(FacewireError):
 
 class LinkLost(FacewireError):
     """The link went away before the peer answered: the message may or may not have arrived."""
+
+
+class NotTrusted(LinkLost):
+    """One side does not take the other's certificate; the message says which, and why."""
 
 
 class Refused(FacewireError):

@@ -24,7 +24,7 @@ from pydantic import (
 
 from wire import log, topics
 from wire.errors import ConfigurationError
-from wire.link import Link, tls_context
+from wire.link import Link, Tls
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,7 +185,8 @@ class CloudSettings(MqttSettings):
         """
         tls = None
         if self.cloud_mqtt_tls:
-            tls = tls_context(self.cloud_mqtt_ca_file, self.cloud_mqtt_cert_file, self.cloud_mqtt_key_file)
+            tls = Tls(self.cloud_mqtt_ca_file, self.cloud_mqtt_cert_file, self.cloud_mqtt_key_file)
+            tls.context()  # what is wrong now is told now; later it is a link that is down
         return Link(
             name="cloud broker",
             host=self.cloud_mqtt_host,

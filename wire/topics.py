@@ -20,9 +20,11 @@ NAME_PATTERN = r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}"
 """What a device or a camera may be called: a topic level, a piece of an S3 key, a certificate's name."""
 
 ALL_FACES = "faces/#"
+ALL_RECEIPTS = "receipts/#"
 ALL_STATUS = "status/#"
 ALL_FORWARDER_STATUS = "status/forwarder/+"
 ALL_DEVICES_FACES = "devices/+/faces/#"
+ALL_DEVICES_RECEIPTS = "devices/+/receipts/#"
 
 _NAME = re.compile(NAME_PATTERN)
 

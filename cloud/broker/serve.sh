@@ -1,0 +1,33 @@
+#!/bin/sh
+# Runs Mosquitto, and has it read certificates, revocations and rights again when the authority has written new ones.
+#
+#     serve.sh [CONFIGURATION [STAMP [MOSQUITTO]]]
+#
+# The authority is in another container and cannot send a signal; it replaces the stamp, as the last of its files.
+# Ends with Mosquitto's exit status. SIGTERM and SIGINT end Mosquitto.
+set -u
+configuration=${1:-/mosquitto/config/mosquitto.conf}
+stamp=${2:-/pki/broker/stamp}
+mosquitto=${3:-mosquitto}
+
+read_stamp() {
+    cat "$stamp" 2>/dev/null
+}
+
+# Before Mosquitto reads the files: what is written meanwhile is read twice rather than never.
+seen=$(read_stamp)
+"$mosquitto" -c "$configuration" &
+broker=$!
+trap 'kill -TERM "$broker" 2>/dev/null' TERM INT
+
+# `wait` and not `sleep` itself, so that a signal is answered at once.
+while kill -0 "$broker" 2>/dev/null; do
+    sleep 1 &
+    wait $!
+    now=$(read_stamp)
+    if [ -n "$now" ] && [ "$now" != "$seen" ]; then
+        seen=$now
+        kill -HUP "$broker" 2>/dev/null
+    fi
+done
+wait "$broker"

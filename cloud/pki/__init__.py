@@ -1,0 +1,1 @@
+"""The authority: lets devices in, by certificate, and keeps everybody else out."""

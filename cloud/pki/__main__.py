@@ -1,0 +1,62 @@
+"""``python -m cloud.pki``: let devices in, shut them out, and keep every certificate valid."""
+
+import argparse
+import os
+import sys
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+
+import structlog
+
+from cloud.pki import commands
+from cloud.pki.authority import Authority
+from cloud.pki.certificates import YEAR_DAYS
+from cloud.pki.settings import PkiSettings
+from wire.process import Stop, leave, run
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the parser of the command line."""
+    parsed = argparse.ArgumentParser(prog="python -m cloud.pki", description="Who may come in, by certificate.")
+    made = parsed.add_subparsers(dest="command", metavar="COMMAND")
+    made.add_parser("serve", help="make and renew what is needed, every hour (the default)")
+    made.add_parser("init", help="make and renew what is needed, once")
+    enroll = made.add_parser("enroll", help="let a device in, or renew its certificate")
+    enroll.add_argument("name", metavar="NAME", help="the device's")
+    enroll.add_argument("--days", type=_days, default=YEAR_DAYS, help="how long it is valid (%(default)s)")
+    enroll.add_argument("--to", type=Path, metavar="FOLDER", help="where the folder NAME is made")
+    revoke = made.add_parser("revoke", help="shut a device out, within seconds")
+    revoke.add_argument("name", metavar="NAME", help="the device's")
+    revoke.add_argument("--compromised", action="store_true", help="somebody else may have its key")
+    made.add_parser("list", help="show the devices and their certificates")
+    return parsed
+
+
+def main(arguments: argparse.Namespace, environ: Mapping[str, str], stop: Stop) -> None:
+    """Parse the settings and do what the command says."""
+    settings = PkiSettings.from_environment(environ)
+    settings.configure_logging()
+    authority = Authority(settings.pki_folder)
+    if arguments.command == "init":
+        authority.ensure(settings.hosts)
+    elif arguments.command == "enroll":
+        commands.enroll(authority, settings, arguments.name, arguments.days, arguments.to)
+    elif arguments.command == "revoke":
+        commands.revoke(authority, settings, arguments.name, compromised=arguments.compromised)
+    elif arguments.command == "list":
+        commands.show(authority)
+    else:
+        structlog.get_logger("pki").info("starting", **settings.resolved())
+        raise NotImplementedError
+
+
+def _days(text: str) -> int:
+    days = int(text)
+    if not 1 <= days <= 3650:
+        raise argparse.ArgumentTypeError(f"{text!r} is not from 1 to 3650")
+    return days
+
+
+if __name__ == "__main__":
+    leave(run(partial(main, parser().parse_args(sys.argv[1:])), os.environ))

@@ -1,0 +1,93 @@
+"""Disconnects a device that has been revoked.
+
+Mosquitto reads the list of revoked certificates, and leaves alone whoever is connected already. The user is the client
+(``use_username_as_clientid``), so whoever comes in under a device's name takes its place. The authority does so itself,
+once the broker turns away a certificate that it has just revoked: before that, the device would be back at once.
+"""
+
+import tempfile
+import time
+from enum import Enum
+from pathlib import Path
+
+from cloud.pki import files
+from cloud.pki.authority import Pass
+from cloud.pki.certificates import Identity, pem
+from wire.connection import Connection, Message, Terms
+from wire.errors import LinkLost, NotTrusted, Refused
+from wire.link import Link, Tls
+
+BROKER_READS_SECONDS = 8.0
+"""It is told within a second or two."""
+PAUSE_SECONDS = 0.2
+GOODBYE_SECONDS = 1.0
+
+
+class Outcome(Enum):
+    """What has become of the connection of a device."""
+
+    GONE = "gone"
+    """It had one and has none, or had none."""
+    OUT_OF_REACH = "out of reach"
+    """The broker does not answer: most likely it does not run, and nobody has one."""
+    STILL_LET_IN = "still let in"
+    """The broker goes by an older list."""
+
+
+def evict(shown: Pass, host: str, port: int, seconds: float = BROKER_READS_SECONDS) -> tuple[Outcome, str]:
+    """Take a revoked device's place at the broker, and leave.
+
+    Args:
+        shown: what :meth:`~cloud.pki.authority.Authority.revoke` has returned.
+        host: where the broker listens.
+        port: of the broker.
+        seconds: how long the broker may take to read the list.
+
+    Returns:
+        What has come of it, and where that is trouble, the reason.
+    """
+    with tempfile.TemporaryDirectory(prefix="facewire-pki-") as name:
+        revoked = _link(host, port, Path(name) / "revoked", shown, shown.revoked)
+        valid = _link(host, port, Path(name) / "valid", shown, shown.valid)
+        deadline = time.monotonic() + seconds
+        try:
+            while _is_let_in(revoked):
+                if time.monotonic() > deadline:
+                    return Outcome.STILL_LET_IN, f"for {seconds:g} s"
+                time.sleep(PAUSE_SECONDS)
+            _visit(valid)
+        except (LinkLost, Refused) as error:
+            return Outcome.OUT_OF_REACH, str(error)
+    return Outcome.GONE, ""
+
+
+def _is_let_in(link: Link) -> bool:
+    try:
+        _visit(link)
+    except NotTrusted as error:
+        if "revoked" in str(error):
+            return False
+        raise
+    return True
+
+
+def _visit(link: Link) -> None:
+    connection = Connection(link, Terms(client_id="facewire.pki"), _ignore)
+    connection.open([])
+    connection.close(GOODBYE_SECONDS)
+
+
+def _ignore(message: Message) -> None:
+    """Nothing comes: we have not subscribed."""
+
+
+def _link(host: str, port: int, folder: Path, shown: Pass, identity: Identity) -> Link:
+    files.make_folder(folder)
+    tls = Tls(folder / "ca.pem", folder / "cert.pem", folder / "key.pem")
+    for path, content in (
+        (folder / "ca.pem", pem(shown.ca)),
+        (folder / "cert.pem", pem(identity.certificate)),
+        (folder / "key.pem", pem(identity.key)),
+    ):
+        files.write(path, content)
+    return Link("cloud broker", host, port, tls)
