@@ -42,7 +42,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=ROUNDS, help="how often each throughput is measured")
     rounds = parser.parse_args().rounds
     log.configure("warning", "console")
-    with tempfile.TemporaryDirectory() as folder, Stack(Path(folder)) as stack:
+    with tempfile.TemporaryDirectory() as folder, Stack(Path(folder), watched=True) as stack:
         stack.folder.chmod(0o755)
         stack.start_servers()
         forwarding(stack, rounds)
@@ -56,9 +56,13 @@ def forwarding(stack: Stack, rounds: int) -> None:
     with PeakMemory({"forwarder": stack.programs["forwarder"].pid}) as memory:
         ours = [_forward(stack) for _ in range(rounds)]
     stack.programs["forwarder"].stop()
+    device = stack.folder / DEVICE
     bridge = f"""
 connection to-cloud
 address {HOST}:{stack.cloud_port}
+bridge_cafile {device / "ca.pem"}
+bridge_certfile {device / "cert.pem"}
+bridge_keyfile {device / "key.pem"}
 bridge_protocol_version mqttv50
 max_inflight_messages {WINDOW}
 cleansession false
@@ -163,13 +167,13 @@ def _live(stack: Stack) -> list[float]:
 
 def _forward(stack: Stack) -> float:
     """Return faces/s from the first publication to the last arrival."""
-    return _push(stack.local_port, stack.cloud_port, topics.faces("bench"), topics.ALL_DEVICES_FACES)
+    return _push(stack.local_port, stack.watch_port, topics.faces("bench"), topics.ALL_DEVICES_FACES)
 
 
 def _write(stack: Stack) -> float:
     """Return faces/s from the first publication to the last receipt."""
     topic = topics.to_cloud(DEVICE, topics.faces("bench"))
-    return _push(stack.cloud_port, stack.cloud_port, topic, topics.receipts_for(topic))
+    return _push(stack.watch_port, stack.watch_port, topic, topics.receipts_for(topic))
 
 
 def _push(port_in: int, port_out: int, topic: str, watched: str) -> float:

@@ -4,6 +4,8 @@ with Stack(folder) as stack:
     stack.start_servers()
     stack.start("s3sink")
     ...
+
+The cloud's broker is as in production: with an authority of the stack's own, TLS, and certificates on both sides.
 """
 
 import contextlib
@@ -13,6 +15,7 @@ import secrets
 import subprocess
 import sys
 from collections.abc import Mapping
+from functools import cached_property
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
@@ -21,6 +24,7 @@ import boto3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
+from cloud.pki.authority import Authority
 from demo.program import HOST, ROOT, Program, await_true, find_program, free_port, listens
 
 if TYPE_CHECKING:
@@ -34,21 +38,25 @@ MODULES = {"detector": "edge.detector", "forwarder": "edge.forwarder", "s3sink":
 
 _CONNECTED = "connected    "
 """What a session logs once its link is up."""
+_PKI = "/pki/broker"
+"""Where the broker's image has what the authority writes for it."""
 
 
 class Stack:
     """Two brokers, an S3 server, and the processes of Facewire between them."""
 
-    def __init__(self, folder: Path, **settings: str) -> None:
+    def __init__(self, folder: Path, *, watched: bool = False, **settings: str) -> None:
         """Set up a stack; nothing is started yet.
 
         Args:
             folder: for data and logs; made where it is missing.
+            watched: give the cloud's broker a second port, at which anybody may write and read anything.
             settings: variables for every process of Facewire, over the stack's own.
         """
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
         self.local_port, self.cloud_port = free_port(), free_port()
+        self.watch_port = free_port() if watched else 0
         self.s3_port = free_port()
         self.secret_key = secrets.token_hex(16)
         self.settings = settings
@@ -86,16 +94,19 @@ class Stack:
 
         Args:
             name: which one.
-            extra: more lines of configuration.
+            extra: more lines of configuration; of the cloud's: for the port at which it is watched.
         """
         side, port = ("edge", self.local_port) if name == "local-broker" else ("cloud", self.cloud_port)
         text = (ROOT / side / "broker" / "mosquitto.conf").read_text()
+        text = re.sub(r"^listener .*$", f"listener {port} {HOST}", text, count=1, flags=re.MULTILINE)
+        if side == "cloud":
+            text = self._trusting(text)
         config = self.folder / f"{name}.conf"
-        config.write_text(
-            re.sub(r"^listener .*$", f"listener {port} {HOST}", text, count=1, flags=re.MULTILINE) + extra
-        )
+        config.write_text(f"{text}\n{extra}")
         program = self._program(name, [find_program("mosquitto"), "-c", str(config)], os.environ)
-        await_true(lambda: listens(port), 10, f"{name} listens")
+        await_true(lambda: listens(port) or not program.running, 10, f"{name} listens")
+        if not program.running:
+            raise RuntimeError(f"the {name} has ended:\n{program.output()[-2000:]}")
         return program
 
     def start_s3(self, *extra: str) -> Program:
@@ -133,7 +144,7 @@ class Stack:
     def start(self, name: str, **settings: str) -> Program:
         """Start ``detector``, ``forwarder`` or ``s3sink``, with ``settings`` over the stack's."""
         command = [sys.executable, "-m", MODULES[name]]
-        return self._program(name, command, self.environ(**settings))
+        return self._program(name, command, self.environ(name, **settings))
 
     def start_connected(self, name: str, seconds: float = 20, **settings: str) -> Program:
         """Start a process of Facewire and wait until its links are up.
@@ -148,7 +159,7 @@ class Stack:
         await_true(lambda: program.output().count(_CONNECTED) >= before + links, seconds, f"{name} is connected")
         return program
 
-    def environ(self, **settings: str) -> dict[str, str]:
+    def environ(self, process: str = "", /, **settings: str) -> dict[str, str]:
         """Return the environment of a process of Facewire."""
         return {
             "PATH": os.environ.get("PATH", ""),
@@ -159,13 +170,25 @@ class Stack:
             "LOCAL_MQTT_PORT": str(self.local_port),
             "CLOUD_MQTT_HOST": HOST,
             "CLOUD_MQTT_PORT": str(self.cloud_port),
-            "CLOUD_MQTT_TLS": "false",
             "S3_BUCKET": BUCKET,
             "OUTBOX_PATH": str(self.folder / "outbox.db"),
             **self.aws(),
+            **self._identity(process),
             **self.settings,
             **settings,
         }
+
+    @cached_property
+    def authority(self) -> Authority:
+        """The stack's own, which has let in its device."""
+        authority = Authority(self.folder / "pki")
+        authority.ensure([HOST])
+        authority.enroll(DEVICE).write(self.folder, HOST)
+        return authority
+
+    def in_the_open(self) -> dict[str, str]:
+        """Return settings by which a process comes in where the cloud's broker is watched, without TLS."""
+        return {"CLOUD_MQTT_PORT": str(self.watch_port), "CLOUD_MQTT_TLS": "false"}
 
     def aws(self) -> dict[str, str]:
         """Return what boto3 needs to find the S3 server."""
@@ -194,6 +217,23 @@ class Stack:
         """Return the keys of all objects in the bucket that begin with ``prefix``."""
         pages = self.s3().get_paginator("list_objects_v2").paginate(Bucket=BUCKET, Prefix=prefix)
         return [item["Key"] for page in pages for item in page.get("Contents", [])]
+
+    def _trusting(self, text: str) -> str:
+        """Return the configuration of the cloud's broker with the stack's own authority."""
+        text = text.replace(_PKI, str(self.authority.broker))
+        if os.geteuid() == 0:
+            text += "\nuser root\n"  # it would become somebody who cannot read the authority's files
+        if self.watch_port:
+            text = f"per_listener_settings true\n{text}\nlistener {self.watch_port} {HOST}\nallow_anonymous true\n"
+        return text
+
+    def _identity(self, process: str) -> dict[str, str]:
+        """Return where a process finds the certificate by which the cloud's broker knows it."""
+        folders = {"s3sink": self.authority.sink, "forwarder": self.folder / DEVICE}
+        if process not in folders:
+            return {}
+        files = {"CA": "ca.pem", "CERT": "cert.pem", "KEY": "key.pem"}
+        return {f"CLOUD_MQTT_{name}_FILE": str(folders[process] / file) for name, file in files.items()}
 
     def _program(self, name: str, command: list[str], environ: Mapping[str, str]) -> Program:
         program = Program(name, command, environ, self.folder / f"{name}.log").start()

@@ -29,7 +29,7 @@ def _require_servers() -> None:
 def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """Two brokers and an S3 server with a bucket, for all tests that leave them as they are."""
     _require_servers()
-    with Stack(tmp_path_factory.mktemp("servers")) as stack:
+    with Stack(tmp_path_factory.mktemp("servers"), watched=True) as stack:
         stack.start_servers()
         yield stack
 
@@ -38,5 +38,5 @@ def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
 def stack(tmp_path: Path) -> Iterator[Stack]:
     """A stack of the test's own, to be killed and cut; nothing is started."""
     _require_servers()
-    with Stack(tmp_path / "stack") as stack:
+    with Stack(tmp_path / "stack", watched=True) as stack:
         yield stack

@@ -93,7 +93,7 @@ def test_with_the_policy_the_sink_works_and_can_do_nothing_else(stack: Stack, si
     stack.start_broker("cloud-broker")
     stack.start_connected("s3sink", **keys_of_sink)
     seen = make_face(jpeg=make_jpeg())
-    with Peer(stack.cloud_port, "devices/+/receipts/+") as device:
+    with Peer(stack.watch_port, "devices/+/receipts/+") as device:
         device.session.publish("devices/jetson-1/faces/door", seen.jpeg, qos=1, properties=face.encode(seen))
         device.await_messages(1)
     (key,) = stack.keys()
@@ -124,7 +124,7 @@ def test_without_one_of_its_statements_the_sink_does_not_work(stack: Stack, sink
         assert "s3:ListBucket" in sink.output()
         return
     sink = stack.start_connected("s3sink", **keys_of_sink)
-    with Peer(stack.cloud_port) as device:
+    with Peer(stack.watch_port) as device:
         device.session.publish("devices/jetson-1/faces/door", make_jpeg(), qos=1).result(10)
     await_true(lambda: "AccessDenied" in sink.output(), 10, "the sink says that it may not write")
     assert not stack.keys()
@@ -251,7 +251,7 @@ def test_encryption_is_asked_for_with_each_write(stack: Stack):
     stack.start_broker("cloud-broker")
     stack.start_connected("s3sink", S3_ENCRYPTION="AES256")
     seen = make_face(jpeg=make_jpeg())
-    with Peer(stack.cloud_port, "devices/+/receipts/+") as device:
+    with Peer(stack.watch_port, "devices/+/receipts/+") as device:
         device.session.publish("devices/jetson-1/faces/door", seen.jpeg, qos=1, properties=face.encode(seen))
         device.await_messages(1)
     (key,) = stack.keys()

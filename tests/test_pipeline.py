@@ -214,8 +214,8 @@ def test_a_receipt_forged_by_one_device_frees_nothing_at_another(stack: Stack):
     stack.start_connected("s3sink")
     victim = make_face(jpeg=make_jpeg())
     with (
-        Peer(stack.cloud_port, "devices/device-a/receipts/#") as forger,
-        Peer(stack.cloud_port, "devices/jetson-1/receipts/#") as other,
+        Peer(stack.watch_port, "devices/device-a/receipts/#") as forger,
+        Peer(stack.watch_port, "devices/jetson-1/receipts/#") as other,
     ):
         forger.session.publish("devices/device-a/faces/door", victim.jpeg, qos=1, properties=face.encode(victim))
         (receipt,) = forger.await_messages(1)
