@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from cloud.pki.settings import PkiSettings
 from cloud.s3sink.settings import SinkSettings
 from demo.program import ROOT
 from edge.detector.settings import DetectorSettings
@@ -12,7 +13,7 @@ from edge.forwarder.settings import ForwarderSettings
 from wire.settings import Settings
 
 EDGE: tuple[type[Settings], ...] = (DetectorSettings, ForwarderSettings)
-CLOUD: tuple[type[Settings], ...] = (SinkSettings,)
+CLOUD: tuple[type[Settings], ...] = (SinkSettings, PkiSettings)
 
 
 def variables(classes: tuple[type[Settings], ...]) -> set[str]:

@@ -61,7 +61,7 @@ def complaint_of(process: str) -> str | None:
 def main(arguments: list[str]) -> int:
     """Tell how the process named in ``arguments`` is, and return the exit status."""
     if len(arguments) != 1:
-        print("usage: python -m wire.health detector|forwarder|s3sink", file=sys.stderr)  # noqa: T201
+        print("usage: python -m wire.health detector|forwarder|pki|s3sink", file=sys.stderr)  # noqa: T201
         return 2
     complaint = complaint_of(arguments[0])
     print(complaint or "healthy")  # noqa: T201

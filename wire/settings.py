@@ -177,6 +177,11 @@ class CloudSettings(MqttSettings):
             raise ValueError("CLOUD_MQTT_CERT_FILE and CLOUD_MQTT_KEY_FILE: expected both or neither")
         return self
 
+    @property
+    def cloud_certificate(self) -> Path | None:
+        """The file of the certificate that this client shows; None where it shows none."""
+        return self.cloud_mqtt_cert_file if self.cloud_mqtt_tls else None
+
     def cloud_link(self) -> Link:
         """Return the way to the cloud's broker.
 

@@ -10,6 +10,10 @@ configuration=${1:-/mosquitto/config/mosquitto.conf}
 stamp=${2:-/pki/broker/stamp}
 mosquitto=${3:-mosquitto}
 
+# Read by OpenSSL; see there.
+OPENSSL_CONF=$(dirname "$0")/openssl.cnf
+export OPENSSL_CONF
+
 read_stamp() {
     cat "$stamp" 2>/dev/null
 }

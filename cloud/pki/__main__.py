@@ -8,11 +8,15 @@ from functools import partial
 from pathlib import Path
 
 import structlog
+from prometheus_client import CollectorRegistry
 
 from cloud.pki import commands
 from cloud.pki.authority import Authority
 from cloud.pki.certificates import YEAR_DAYS
+from cloud.pki.keeper import Keeper
+from cloud.pki.metrics import complaint_of, metrics_of
 from cloud.pki.settings import PkiSettings
+from wire import health, metrics
 from wire.process import Stop, leave, run
 
 
@@ -47,8 +51,19 @@ def main(arguments: argparse.Namespace, environ: Mapping[str, str], stop: Stop) 
     elif arguments.command == "list":
         commands.show(authority)
     else:
-        structlog.get_logger("pki").info("starting", **settings.resolved())
-        raise NotImplementedError
+        serve(authority, settings, stop)
+
+
+def serve(authority: Authority, settings: PkiSettings, stop: Stop) -> None:
+    """Look after the certificates until asked to stop."""
+    structlog.get_logger("pki").info("starting", **settings.resolved())
+    keeper = Keeper(authority, settings, stop)
+    keeper.step()
+    metrics.serve(settings.metrics_port, metrics_of(authority), CollectorRegistry())
+    # Only now: whoever waits for our health finds every file in place.
+    health.write_regularly("pki", lambda: complaint_of(keeper), stop)
+    keeper.run()
+    structlog.get_logger("pki").info("ended")
 
 
 def _days(text: str) -> int:

@@ -11,7 +11,7 @@ called at any time, and makes up for whatever an earlier command did not get to 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from hashlib import sha256
 from pathlib import Path
 from typing import TypeVar
@@ -145,6 +145,16 @@ class Authority:
             self._publish()
         _log.info("revoked", device=device, certificates=len(serials))
         return made
+
+    @property
+    def own_certificates(self) -> tuple[Path, Path]:
+        """The files of the broker's certificate and of the sink's."""
+        return self._server.certificate, self._client.certificate
+
+    def admitted(self) -> dict[str, datetime]:
+        """Return the devices that are let in, and when the last certificate of each expires."""
+        with self._locked():
+            return self._registry.admitted()
 
     def issued(self) -> list[Issued]:
         """Return every certificate of a device."""

@@ -2,6 +2,7 @@
 
 from cloud.s3sink.bucket import Bucket
 from cloud.s3sink.sink import Sink
+from wire.expiry import certificate_expires
 from wire.metrics import Metric, counter, gauge
 
 
@@ -16,6 +17,7 @@ def metrics_of(sink: Sink) -> list[Metric]:
         counter("facewire_messages_dropped_total", "QoS 0 beyond what is held.", lambda: counts.dropped),
         gauge("facewire_writes_underway", "Messages not yet acknowledged.", lambda: sink.underway),
         gauge("facewire_link_up", "Whether the link to a broker is up.", lambda: sink.linked, broker="cloud"),
+        certificate_expires(sink.certificate),
     ]
 
 

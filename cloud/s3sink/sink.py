@@ -16,6 +16,7 @@ from cloud.s3sink.objects import Stored, quarantined, stored_as
 from cloud.s3sink.settings import SinkSettings
 from wire import topics
 from wire.connection import Message, Terms
+from wire.expiry import Expiry
 from wire.process import STOP_SECONDS, Stop
 from wire.properties import Properties
 from wire.session import Session
@@ -23,6 +24,8 @@ from wire.session import Session
 CLIENT_ID = "facewire-s3sink"
 EXPIRY_SECONDS = 86400
 """For how long the broker keeps faces of publishers without an outbox while the sink is away."""
+LOOK_AGAIN_SECONDS = 60.0
+"""How often the sink looks when its certificate expires."""
 
 _log = structlog.get_logger("s3sink")
 
@@ -45,6 +48,7 @@ class Sink:
 
     def __init__(self, settings: SinkSettings, bucket: Bucket, stop: Stop) -> None:
         self.counts = Counts()
+        self.certificate = Expiry(settings.cloud_certificate)
         self._settings, self._bucket, self._stop = settings, bucket, stop
         self._lock = threading.Lock()
         self._underway = 0
@@ -76,7 +80,9 @@ class Sink:
     def run(self) -> None:
         """Work until asked to stop; then finish the writes that are under way."""
         self._session.start()
-        self._stop.wait()
+        self.certificate.step()
+        while not self._stop.wait(LOOK_AGAIN_SECONDS):
+            self.certificate.step()
         deadline = time.monotonic() + STOP_SECONDS / 2
         with self._idle:
             self._idle.wait_for(lambda: self._underway == 0, max(0.0, deadline - time.monotonic()))

@@ -11,6 +11,7 @@ from edge.forwarder.lane import UNACKNOWLEDGED_MOST, Lane
 from edge.forwarder.settings import ForwarderSettings
 from wire import status, topics
 from wire.connection import Message, Terms, Will
+from wire.expiry import Expiry
 from wire.process import STOP_SECONDS, Stop
 from wire.properties import Properties
 from wire.session import Session
@@ -29,6 +30,7 @@ class Forwarder:
     def __init__(self, settings: ForwarderSettings, stop: Stop) -> None:
         device, client_id = settings.device_id, f"facewire-forwarder-{settings.device_id}"
         self._stop = stop
+        self.certificate = Expiry(settings.cloud_certificate)
         self._status_topic = topics.status("forwarder", device)
         self._cloud_up_since: float | None = None
         self._reporting = threading.Lock()
@@ -98,6 +100,7 @@ class Forwarder:
         """Try again what waits for a link or for a subscriber, and say what has changed."""
         self.up.flush()
         self.down.flush()
+        self.certificate.step()
         if time.monotonic() - self._reported_at > REPORT_SECONDS:
             self._report(only_changes=True)
 
@@ -124,6 +127,7 @@ class Forwarder:
                 forwarded=self.up.counts.forwarded,
                 refused=self.up.counts.refused,
                 dropped=self.up.counts.dropped,
+                certificate_expires=self.certificate.text,
             )
             if only_changes and payload == self._reported:
                 return

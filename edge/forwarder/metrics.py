@@ -2,6 +2,7 @@
 
 from edge.forwarder.forwarder import Forwarder
 from edge.forwarder.lane import Lane
+from wire.expiry import certificate_expires
 from wire.metrics import Metric, counter, gauge
 from wire.session import Session
 
@@ -13,6 +14,7 @@ def metrics_of(forwarder: Forwarder) -> list[Metric]:
         *_metrics_of_lane("down", forwarder.down),
         _link_up("local", forwarder.local),
         _link_up("cloud", forwarder.cloud),
+        certificate_expires(forwarder.certificate),
     ]
 
 

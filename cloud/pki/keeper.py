@@ -1,0 +1,53 @@
+"""The keeper: looks each hour whether anything has to be made, renewed or published, and warns of what expires."""
+
+import structlog
+
+from cloud.pki.authority import Authority
+from cloud.pki.settings import PkiSettings
+from wire.errors import ConfigurationError
+from wire.expiry import Reminder
+from wire.process import Stop
+
+STEP_SECONDS = 3600.0
+RETRY_SECONDS = 60.0
+
+_log = structlog.get_logger("pki")
+
+
+class Keeper:
+    """Keeps an authority's certificates valid for as long as it runs."""
+
+    def __init__(
+        self, authority: Authority, settings: PkiSettings, stop: Stop, reminder: Reminder | None = None
+    ) -> None:
+        self.trouble: str | None = None
+        """Why the last look has come to nothing, in one line."""
+        self._authority, self._settings, self._stop = authority, settings, stop
+        self._reminder = reminder or Reminder()
+
+    def run(self) -> None:
+        """Look every hour until asked to stop."""
+        while not self._stop.wait(STEP_SECONDS if self.trouble is None else RETRY_SECONDS):
+            self.try_step()
+
+    def step(self) -> None:
+        """Make, renew and publish what has to be; warn of devices whose certificate expires.
+
+        Raises:
+            ConfigurationError: the authority's files are not what they should be.
+            OSError: the disk does not take them.
+        """
+        self._authority.ensure(self._settings.hosts)
+        for device, expires in self._authority.admitted().items():
+            self._reminder.remind(device, expires)
+
+    def try_step(self) -> None:
+        """Take a step. Trouble is told, and tried again: all that has been issued stays valid meanwhile."""
+        try:
+            self.step()
+        except (OSError, ConfigurationError) as error:
+            if self.trouble is None:
+                _log.error("cannot look after the certificates, trying again", reason=str(error))
+            self.trouble = str(error)
+        else:
+            self.trouble = None
