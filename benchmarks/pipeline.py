@@ -20,7 +20,7 @@ from benchmarks.measure import PeakMemory, faces_of, megabytes, show, spread
 from demo.camera import NetworkCamera
 from demo.film import clip
 from demo.program import HOST, await_true
-from demo.stack import BUCKET, DEVICE, MODULES, Stack
+from demo.stack import BUCKET, CHAIN, DEVICE, Stack
 from wire import face, log, topics
 from wire.connection import Message, Terms
 from wire.link import Link
@@ -123,7 +123,7 @@ def whole_chain(stack: Stack) -> None:
         stack.start_connected(name)
     began = time.perf_counter()
     detector = stack.start("detector", CAMERA_SOURCE=str(clip(CLIP)), FACE_INTERVAL="0")
-    with PeakMemory({name: stack.programs[name].pid for name in MODULES}) as memory:
+    with PeakMemory({name: stack.programs[name].pid for name in CHAIN}) as memory:
         detector.wait(300)
     seconds = time.perf_counter() - began
     faces = len(stack.keys(f"faces/device={DEVICE}/camera=door/"))
@@ -137,7 +137,7 @@ def whole_chain(stack: Stack) -> None:
             [f"a network camera, 24 frames/s for {LIVE_SECONDS} s: faces signed for", str(len(latencies))],
             ["  capture to S3 and signed: median", f"{statistics.median(latencies) * 1000:.0f} ms"],
             ["  capture to S3 and signed: p99", f"{sorted(latencies)[int(len(latencies) * 0.99)] * 1000:.0f} ms"],
-            *([f"resident memory at most: {name}", megabytes(memory.peak_bytes[name])] for name in MODULES),
+            *([f"resident memory at most: {name}", megabytes(memory.peak_bytes[name])] for name in CHAIN),
         ],
     )
 

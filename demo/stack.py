@@ -34,7 +34,9 @@ DEVICE = "jetson-1"
 CAMERA = "door"
 BUCKET = "faces"
 ACCESS_KEY = "facewire"
-MODULES = {"detector": "edge.detector", "forwarder": "edge.forwarder", "s3sink": "cloud.s3sink"}
+CHAIN = ("detector", "forwarder", "s3sink")
+"""Through whose hands a face goes."""
+MODULES = {"detector": "edge.detector", "forwarder": "edge.forwarder", "s3sink": "cloud.s3sink", "pki": "cloud.pki"}
 
 _CONNECTED = "connected    "
 """What a session logs once its link is up."""
@@ -170,6 +172,10 @@ class Stack:
             "LOCAL_MQTT_PORT": str(self.local_port),
             "CLOUD_MQTT_HOST": HOST,
             "CLOUD_MQTT_PORT": str(self.cloud_port),
+            "PUBLIC_HOST": HOST,
+            "PKI_FOLDER": str(self.folder / "pki"),
+            "BROKER_HOST": HOST,
+            "BROKER_PORT": str(self.cloud_port),
             "S3_BUCKET": BUCKET,
             "OUTBOX_PATH": str(self.folder / "outbox.db"),
             **self.aws(),

@@ -8,11 +8,11 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from demo.film import clip
 from demo.program import HOST, ROOT, await_true, free_port
-from demo.stack import MODULES, Stack
+from demo.stack import CHAIN, Stack
 from wire import health
 from wire.process import Stop
 
-PORTS = dict.fromkeys(MODULES, 0)
+PORTS = dict.fromkeys(CHAIN, 0)
 
 
 @pytest.fixture
@@ -72,7 +72,7 @@ def test_every_metric_is_in_the_readme_and_no_other(chain: Stack):
     await_true(lambda: len(chain.keys()) >= 1, 30, "faces arrive")
     served = {
         re.sub(r"(_bucket|_count|_sum|_created)?(\{.*)?$", "", sample)
-        for name in MODULES
+        for name in CHAIN
         for sample in scrape(name)
         if not sample.partition("{")[0].endswith("_created")
     }

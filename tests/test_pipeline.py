@@ -11,7 +11,7 @@ import pytest
 from demo.camera import NetworkCamera
 from demo.film import clip
 from demo.program import HOST, ROOT, await_true, find_program, free_port
-from demo.stack import BUCKET, MODULES, Stack
+from demo.stack import BUCKET, CHAIN, Stack
 from edge.detector.outbox import Outbox
 from edge.detector.yunet import MODEL_PATH
 from tests.builders import Peer, make_face, make_faces, make_jpeg, picture_of
@@ -133,7 +133,7 @@ def test_faces_that_come_back_late_keep_their_own_time_and_key(stack: Stack):
     assert {key.rpartition("/")[2][10:11] for key in keys} == {"Z"}
 
 
-@pytest.mark.parametrize("name", list(MODULES))
+@pytest.mark.parametrize("name", list(CHAIN))
 def test_the_order_to_stop_ends_any_process_within_5_seconds_and_nothing_is_lost(chain: Stack, name: str):
     """Amid its work, with status 0; started again, the chain goes on where it was."""
     settings = {"CAMERA_SOURCE": str(clip("WolfgangLanger_Pexels.mp4")), "FACE_INTERVAL": "0.2"}
