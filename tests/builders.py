@@ -13,7 +13,7 @@ from demo.program import HOST, await_true
 from wire import face
 from wire.connection import Message, Terms
 from wire.face import Face
-from wire.link import Link
+from wire.link import Link, Tls
 from wire.process import Stop
 from wire.session import Session
 from wire.topics import Origin
@@ -60,13 +60,15 @@ def make_faces(count: int, **changes: Any) -> list[Face]:
 class Peer:
     """Any MQTT client: it gathers what arrives, and publishes what it is told to."""
 
-    def __init__(self, port: int, *subscriptions: str, client_id: str | None = None, **terms: Any) -> None:
+    def __init__(
+        self, port: int, *subscriptions: str, client_id: str | None = None, tls: Tls | None = None, **terms: Any
+    ) -> None:
         self.stop = Stop()
         self.messages: list[Message] = []
         self.on_message: Callable[[Message], None] = lambda message: self.session.acknowledge(message)  # noqa: PLW0108 (there is no session yet)
         self._arrived = threading.Condition()
         self.session = Session(
-            Link("a broker", HOST, port),
+            Link("a broker", HOST, port, tls),
             Terms(client_id=client_id or f"peer-{id(self)}", **terms),
             self.stop,
             on_message=self._take,

@@ -22,10 +22,11 @@ read_stamp() {
 seen=$(read_stamp)
 "$mosquitto" -c "$configuration" &
 broker=$!
-trap 'kill -TERM "$broker" 2>/dev/null' TERM INT
+stopping=
+trap 'stopping=yes; kill -TERM "$broker" 2>/dev/null' TERM INT
 
-# `wait` and not `sleep` itself, so that a signal is answered at once.
-while kill -0 "$broker" 2>/dev/null; do
+while [ -z "$stopping" ] && kill -0 "$broker" 2>/dev/null; do
+    # Not `sleep` itself: a signal interrupts `wait` alone.
     sleep 1 &
     wait $!
     now=$(read_stamp)
@@ -34,4 +35,12 @@ while kill -0 "$broker" 2>/dev/null; do
         kill -HUP "$broker" 2>/dev/null
     fi
 done
+
+# A further signal interrupts this one too.
 wait "$broker"
+status=$?
+while kill -0 "$broker" 2>/dev/null; do
+    wait "$broker"
+    status=$?
+done
+exit "$status"

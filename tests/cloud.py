@@ -1,0 +1,124 @@
+"""The cloud's broker as it is, with an authority beside it: on a free port, in a folder of its own."""
+
+import os
+import re
+import signal
+import socket
+import ssl
+import subprocess
+from pathlib import Path
+from typing import Any, Self
+
+from cloud.pki.authority import Authority
+from cloud.pki.bundle import Bundle
+from cloud.pki.eviction import Outcome, evict
+from demo.stack import HOST, ROOT, await_true, find_program, free_port
+from tests.builders import Peer
+from wire.link import Tls
+
+
+class Cloud:
+    """A broker, its authority and two devices."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.port = folder, free_port()
+        self.pki = folder / "pki"
+        self.log = folder / "broker.log"
+        self.authority = Authority(self.pki)
+        self.authority.ensure([HOST])
+        self.one, self.two = self.enroll("jetson-1"), self.enroll("jetson-2")
+        """What two devices come in with that have been let in already."""
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(self, *failure: object) -> None:
+        self.stop()
+
+    @property
+    def config(self) -> Path:
+        """The broker's own configuration, with other paths and another port."""
+        text = (ROOT / "cloud" / "broker" / "mosquitto.conf").read_text()
+        text = re.sub(r"^listener .*$", f"listener {self.port} {HOST}", text, count=1, flags=re.MULTILINE)
+        path = self.folder / "mosquitto.conf"
+        path.write_text(text.replace("/pki/", f"{self.pki}/") + ("user root\n" if os.geteuid() == 0 else ""))
+        return path
+
+    def start(self, *command: str) -> Self:
+        """Start the broker as its image does, or by another command."""
+        serve = ["sh", str(ROOT / "cloud" / "broker" / "serve.sh")]
+        arguments = [str(self.config), str(self.pki / "broker" / "stamp"), find_program("mosquitto")]
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(
+                command or (*serve, *arguments), stdout=log, stderr=log, start_new_session=True
+            )
+        await_true(self.answers, 10, "the cloud's broker answers")
+        return self
+
+    def stop(self) -> int:
+        """End the broker as Docker does, and return its exit status."""
+        assert self.process is not None
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(10)
+
+    def answers(self) -> bool:
+        """Whether the broker lets its own certificate in: when it only listens, a signal would still kill it."""
+        try:
+            self.handshake(self.broker()).close()
+        except OSError:
+            return False
+        return True
+
+    def enroll(self, name: str, folder: str = "devices", **terms: Any) -> Tls:
+        """Let a device in, and return what it comes in with; the broker knows of it within a second or two."""
+        return files_of(self.authority.enroll(name, **terms), self.folder / folder)
+
+    def sink(self) -> Tls:
+        """What the sink comes in with."""
+        return Tls(*(self.authority.sink / name for name in ("ca.pem", "cert.pem", "key.pem")))
+
+    def broker(self) -> Tls:
+        """What the broker itself comes in with, to see how it is."""
+        return Tls(*(self.authority.broker / name for name in ("ca.pem", "server.pem", "server-key.pem")))
+
+    def revoke(self, name: str, seconds: float = 8) -> Outcome:
+        """Shut a device out and disconnect it."""
+        return evict(self.authority.revoke(name), HOST, self.port, seconds)[0]
+
+    def peer(self, tls: Tls, *subscriptions: str, **terms: Any) -> Peer:
+        """A client that comes in with ``tls``."""
+        return Peer(self.port, *subscriptions, tls=tls, **terms)
+
+    def handshake(
+        self, tls: Tls, version: ssl.TLSVersion | None = None, session: ssl.SSLSession | None = None
+    ) -> ssl.SSLSocket:
+        """Connect and say hello to MQTT; the caller closes it.
+
+        Raises:
+            OSError: the broker does not let us in.
+        """
+        context = tls.context()
+        if version is not None:
+            context.minimum_version = ssl.TLSVersion.MINIMUM_SUPPORTED
+            context.set_ciphers("ALL:@SECLEVEL=0")
+            context.maximum_version = context.minimum_version = version
+        return self.greet(context, session)
+
+    def greet(self, context: ssl.SSLContext, session: ssl.SSLSession | None = None) -> ssl.SSLSocket:
+        """The same with a context of the caller's: a session can be resumed only in the one in which it began."""
+        plain = socket.create_connection((HOST, self.port), timeout=10)
+        try:
+            wrapped = context.wrap_socket(plain, server_hostname=HOST, session=session)
+            wrapped.sendall(b"\x10\x0e\x00\x04MQTT\x05\x02\x00\x0a\x00\x00\x01x")
+            assert wrapped.recv(64)[:1] == b"\x20"
+        except BaseException:
+            plain.close()
+            raise
+        return wrapped
+
+
+def files_of(bundle: Bundle, parent: Path) -> Tls:
+    """Write a bundle, and return what a client comes in with."""
+    folder = bundle.write(parent, HOST)
+    return Tls(folder / "ca.pem", folder / "cert.pem", folder / "key.pem")
