@@ -3,7 +3,7 @@
 VENV := .venv
 RUN := $(VENV)/bin/python
 
-.PHONY: help demo test lint bench chaos compose-test lock clean
+.PHONY: help demo test lint audit bench chaos compose-test lock clean
 
 help: ## what can be made
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 15
@@ -22,6 +22,10 @@ lint: $(VENV)/.ready ## style and types
 	$(RUN) -m ruff check .
 	$(RUN) -m ruff format --check .
 	$(RUN) -m mypy
+
+audit: $(VENV)/.ready ## dangerous code, and packages with known vulnerabilities
+	@$(RUN) -m bandit --quiet --configfile pyproject.toml --recursive wire edge cloud demo benchmarks
+	@$(RUN) -m tests.audit
 
 bench: $(VENV)/.ready ## throughput, latency and memory of the whole chain
 	@$(RUN) -m benchmarks.pipeline

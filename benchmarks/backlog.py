@@ -17,7 +17,8 @@ import psutil
 from benchmarks.measure import PeakMemory, faces_of, megabytes, show
 from demo.camera import NetworkCamera
 from demo.film import clip
-from demo.stack import CAMERA, HOST, Stack, await_true
+from demo.program import HOST, await_true
+from demo.stack import CAMERA, Stack
 from edge.detector.outbox import Outbox
 from wire import face, log, status, topics
 from wire.connection import Message, Terms

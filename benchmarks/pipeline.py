@@ -19,7 +19,8 @@ import cv2
 from benchmarks.measure import PeakMemory, faces_of, megabytes, show, spread
 from demo.camera import NetworkCamera
 from demo.film import clip
-from demo.stack import BUCKET, DEVICE, HOST, MODULES, Stack, await_true
+from demo.program import HOST, await_true
+from demo.stack import BUCKET, CHAIN, DEVICE, Stack
 from wire import face, log, topics
 from wire.connection import Message, Terms
 from wire.link import Link
@@ -41,7 +42,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=ROUNDS, help="how often each throughput is measured")
     rounds = parser.parse_args().rounds
     log.configure("warning", "console")
-    with tempfile.TemporaryDirectory() as folder, Stack(Path(folder)) as stack:
+    with tempfile.TemporaryDirectory() as folder, Stack(Path(folder), watched=True) as stack:
         stack.folder.chmod(0o755)
         stack.start_servers()
         forwarding(stack, rounds)
@@ -55,9 +56,13 @@ def forwarding(stack: Stack, rounds: int) -> None:
     with PeakMemory({"forwarder": stack.programs["forwarder"].pid}) as memory:
         ours = [_forward(stack) for _ in range(rounds)]
     stack.programs["forwarder"].stop()
+    device = stack.folder / DEVICE
     bridge = f"""
 connection to-cloud
 address {HOST}:{stack.cloud_port}
+bridge_cafile {device / "ca.pem"}
+bridge_certfile {device / "cert.pem"}
+bridge_keyfile {device / "key.pem"}
 bridge_protocol_version mqttv50
 max_inflight_messages {WINDOW}
 cleansession false
@@ -118,7 +123,7 @@ def whole_chain(stack: Stack) -> None:
         stack.start_connected(name)
     began = time.perf_counter()
     detector = stack.start("detector", CAMERA_SOURCE=str(clip(CLIP)), FACE_INTERVAL="0")
-    with PeakMemory({name: stack.programs[name].pid for name in MODULES}) as memory:
+    with PeakMemory({name: stack.programs[name].pid for name in CHAIN}) as memory:
         detector.wait(300)
     seconds = time.perf_counter() - began
     faces = len(stack.keys(f"faces/device={DEVICE}/camera=door/"))
@@ -132,7 +137,7 @@ def whole_chain(stack: Stack) -> None:
             [f"a network camera, 24 frames/s for {LIVE_SECONDS} s: faces signed for", str(len(latencies))],
             ["  capture to S3 and signed: median", f"{statistics.median(latencies) * 1000:.0f} ms"],
             ["  capture to S3 and signed: p99", f"{sorted(latencies)[int(len(latencies) * 0.99)] * 1000:.0f} ms"],
-            *([f"resident memory at most: {name}", megabytes(memory.peak_bytes[name])] for name in MODULES),
+            *([f"resident memory at most: {name}", megabytes(memory.peak_bytes[name])] for name in CHAIN),
         ],
     )
 
@@ -162,13 +167,13 @@ def _live(stack: Stack) -> list[float]:
 
 def _forward(stack: Stack) -> float:
     """Return faces/s from the first publication to the last arrival."""
-    return _push(stack.local_port, stack.cloud_port, topics.faces("bench"), topics.ALL_DEVICES_FACES)
+    return _push(stack.local_port, stack.watch_port, topics.faces("bench"), topics.ALL_DEVICES_FACES)
 
 
 def _write(stack: Stack) -> float:
     """Return faces/s from the first publication to the last receipt."""
     topic = topics.to_cloud(DEVICE, topics.faces("bench"))
-    return _push(stack.cloud_port, stack.cloud_port, topic, topics.receipts_for(topic))
+    return _push(stack.watch_port, stack.watch_port, topic, topics.receipts_for(topic))
 
 
 def _push(port_in: int, port_out: int, topic: str, watched: str) -> float:

@@ -20,7 +20,8 @@ from rich.console import Console
 
 from demo import report
 from demo.film import FilmMissing, pan_film
-from demo.stack import ROOT, NotInstalled, Program, Stack, await_true
+from demo.program import ROOT, NotInstalled, Program, await_true
+from demo.stack import Stack
 from demo.watch import Shelf, Watch, faults
 from edge.detector.cameras import GSTREAMER, camera_of
 from edge.detector.live import LiveCamera

@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from demo.stack import ROOT
+from demo.program import ROOT
 
 CACHE = ROOT / ".cache" / "film"
 PEOPLE = 5

@@ -4,20 +4,18 @@ with Stack(folder) as stack:
     stack.start_servers()
     stack.start("s3sink")
     ...
+
+The cloud's broker is as in production: with an authority of the stack's own, TLS, and certificates on both sides.
 """
 
 import contextlib
 import os
 import re
 import secrets
-import shutil
-import signal
-import socket
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
+from functools import cached_property
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
@@ -26,152 +24,41 @@ import boto3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
+from cloud.pki.authority import Authority
+from demo.program import HOST, ROOT, Program, await_true, find_program, free_port, listens
+
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
-ROOT = Path(__file__).resolve().parent.parent
-HOST = "127.0.0.1"
 DEVICE = "jetson-1"
 CAMERA = "door"
 BUCKET = "faces"
 ACCESS_KEY = "facewire"
-MODULES = {"detector": "edge.detector", "forwarder": "edge.forwarder", "s3sink": "cloud.s3sink"}
+CHAIN = ("detector", "forwarder", "s3sink")
+"""Through whose hands a face goes."""
+MODULES = {"detector": "edge.detector", "forwarder": "edge.forwarder", "s3sink": "cloud.s3sink", "pki": "cloud.pki"}
 
-_SYSTEM_FOLDERS = ("/usr/sbin", "/usr/local/sbin", "/opt/homebrew/sbin", "/usr/local/opt/mosquitto/sbin")
-"""Where package managers put mosquitto, on the path or not."""
 _CONNECTED = "connected    "
 """What a session logs once its link is up."""
-_GRPC_OFFSET = 10_000
-"""SeaweedFS listens for its own kind at each port plus this."""
-
-
-class NotInstalled(Exception):
-    """A server's program is not on this machine."""
-
-
-def find_program(name: str) -> str:
-    """Return the path of a server's program.
-
-    Raises:
-        NotInstalled: it is nowhere.
-    """
-    beside_python = str(Path(sys.executable).parent)
-    found = shutil.which(name, path=os.pathsep.join((beside_python, os.environ.get("PATH", ""), *_SYSTEM_FOLDERS)))
-    if found is None:
-        raise NotInstalled(f"{name} is not installed: expected it on the path or in {', '.join(_SYSTEM_FOLDERS)}")
-    return found
-
-
-def free_port() -> int:
-    """Return a port on which nobody listens, and neither does anybody on the one that SeaweedFS adds to it."""
-    while True:
-        with socket.socket() as probe, socket.socket() as second:
-            probe.bind((HOST, 0))
-            port = int(probe.getsockname()[1])
-            if port + _GRPC_OFFSET > 65535:
-                continue
-            try:
-                second.bind((HOST, port + _GRPC_OFFSET))
-            except OSError:
-                continue
-            return port
-
-
-def await_true(condition: Callable[[], bool], seconds: float, what: str) -> None:
-    """Wait until ``condition`` holds.
-
-    Raises:
-        TimeoutError: it does not hold within ``seconds``; the message says ``what`` was awaited.
-    """
-    deadline = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > deadline:
-            raise TimeoutError(f"{what}: not within {seconds:g} s")
-        time.sleep(0.02)
-
-
-def listens(port: int) -> bool:
-    """Tell whether somebody takes connections on ``port``."""
-    with socket.socket() as probe:
-        probe.settimeout(1)
-        return probe.connect_ex((HOST, port)) == 0
-
-
-@dataclass
-class Program:
-    """One running process, its output in a file."""
-
-    name: str
-    command: list[str]
-    environ: Mapping[str, str]
-    log: Path
-    process: subprocess.Popen[bytes] | None = None
-
-    def start(self) -> Self:
-        """Start it."""
-        with self.log.open("ab") as log:
-            self.process = subprocess.Popen(
-                self.command,
-                cwd=ROOT,
-                env=dict(self.environ),
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-            )
-        return self
-
-    @property
-    def running(self) -> bool:
-        """Whether it runs."""
-        return self.process is not None and self.process.poll() is None
-
-    @property
-    def pid(self) -> int:
-        """Its process number."""
-        assert self.process is not None
-        return self.process.pid
-
-    def wait(self, seconds: float) -> int:
-        """Wait for its end and return its exit status."""
-        assert self.process is not None
-        return self.process.wait(seconds)
-
-    def kill(self) -> None:
-        """Kill it, as a power cut would."""
-        if self.process is not None:
-            self.process.kill()
-            self.process.wait()
-
-    def stop(self, seconds: float = 10.0) -> int:
-        """Ask it to end, wait, and return its exit status; kill it where it does not end."""
-        assert self.process is not None
-        if self.running:
-            self.process.send_signal(signal.SIGTERM)
-        try:
-            return self.process.wait(seconds)
-        except subprocess.TimeoutExpired:
-            self.kill()
-            raise
-
-    def output(self) -> str:
-        """Return what it has written so far."""
-        return self.log.read_text(encoding="utf-8", errors="replace")
+_PKI = "/pki/broker"
+"""Where the broker's image has what the authority writes for it."""
 
 
 class Stack:
     """Two brokers, an S3 server, and the processes of Facewire between them."""
 
-    def __init__(self, folder: Path, **settings: str) -> None:
+    def __init__(self, folder: Path, *, watched: bool = False, **settings: str) -> None:
         """Set up a stack; nothing is started yet.
 
         Args:
             folder: for data and logs; made where it is missing.
+            watched: give the cloud's broker a second port, at which anybody may write and read anything.
             settings: variables for every process of Facewire, over the stack's own.
         """
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
         self.local_port, self.cloud_port = free_port(), free_port()
+        self.watch_port = free_port() if watched else 0
         self.s3_port = free_port()
         self.secret_key = secrets.token_hex(16)
         self.settings = settings
@@ -209,20 +96,23 @@ class Stack:
 
         Args:
             name: which one.
-            extra: more lines of configuration.
+            extra: more lines of configuration; of the cloud's: for the port at which it is watched.
         """
         side, port = ("edge", self.local_port) if name == "local-broker" else ("cloud", self.cloud_port)
         text = (ROOT / side / "broker" / "mosquitto.conf").read_text()
+        text = re.sub(r"^listener .*$", f"listener {port} {HOST}", text, count=1, flags=re.MULTILINE)
+        if side == "cloud":
+            text = self._trusting(text)
         config = self.folder / f"{name}.conf"
-        config.write_text(
-            re.sub(r"^listener .*$", f"listener {port} {HOST}", text, count=1, flags=re.MULTILINE) + extra
-        )
+        config.write_text(f"{text}\n{extra}")
         program = self._program(name, [find_program("mosquitto"), "-c", str(config)], os.environ)
-        await_true(lambda: listens(port), 10, f"{name} listens")
+        await_true(lambda: listens(port) or not program.running, 10, f"{name} listens")
+        if not program.running:
+            raise RuntimeError(f"the {name} has ended:\n{program.output()[-2000:]}")
         return program
 
-    def start_s3(self) -> Program:
-        """Start SeaweedFS, which keeps what it has from one start to the next."""
+    def start_s3(self, *extra: str) -> Program:
+        """Start SeaweedFS, which keeps what it has from one start to the next; ``extra`` are more of its options."""
         data = self.folder / "s3"
         data.mkdir(exist_ok=True)
         ports = [f"-{name}.port={port}" for name, port in self._seaweed_ports.items()]
@@ -240,6 +130,7 @@ class Stack:
             "-s3.port.lance=0",
             "-s3.autoCreateBucket=false",
             "-master.telemetry=false",
+            *extra,
         ]
         program = self._program("s3", command, {**os.environ, **self.aws()})
         await_true(lambda: self._s3_answers() or not program.running, 60, "the S3 server answers")
@@ -255,7 +146,7 @@ class Stack:
     def start(self, name: str, **settings: str) -> Program:
         """Start ``detector``, ``forwarder`` or ``s3sink``, with ``settings`` over the stack's."""
         command = [sys.executable, "-m", MODULES[name]]
-        return self._program(name, command, self.environ(**settings))
+        return self._program(name, command, self.environ(name, **settings))
 
     def start_connected(self, name: str, seconds: float = 20, **settings: str) -> Program:
         """Start a process of Facewire and wait until its links are up.
@@ -270,7 +161,7 @@ class Stack:
         await_true(lambda: program.output().count(_CONNECTED) >= before + links, seconds, f"{name} is connected")
         return program
 
-    def environ(self, **settings: str) -> dict[str, str]:
+    def environ(self, process: str = "", /, **settings: str) -> dict[str, str]:
         """Return the environment of a process of Facewire."""
         return {
             "PATH": os.environ.get("PATH", ""),
@@ -281,13 +172,29 @@ class Stack:
             "LOCAL_MQTT_PORT": str(self.local_port),
             "CLOUD_MQTT_HOST": HOST,
             "CLOUD_MQTT_PORT": str(self.cloud_port),
-            "CLOUD_MQTT_TLS": "false",
+            "PUBLIC_HOST": HOST,
+            "PKI_FOLDER": str(self.folder / "pki"),
+            "BROKER_HOST": HOST,
+            "BROKER_PORT": str(self.cloud_port),
             "S3_BUCKET": BUCKET,
             "OUTBOX_PATH": str(self.folder / "outbox.db"),
             **self.aws(),
+            **self._identity(process),
             **self.settings,
             **settings,
         }
+
+    @cached_property
+    def authority(self) -> Authority:
+        """The stack's own, which has let in its device."""
+        authority = Authority(self.folder / "pki")
+        authority.ensure([HOST])
+        authority.enroll(DEVICE).write(self.folder, HOST)
+        return authority
+
+    def in_the_open(self) -> dict[str, str]:
+        """Return settings by which a process comes in where the cloud's broker is watched, without TLS."""
+        return {"CLOUD_MQTT_PORT": str(self.watch_port), "CLOUD_MQTT_TLS": "false"}
 
     def aws(self) -> dict[str, str]:
         """Return what boto3 needs to find the S3 server."""
@@ -316,6 +223,23 @@ class Stack:
         """Return the keys of all objects in the bucket that begin with ``prefix``."""
         pages = self.s3().get_paginator("list_objects_v2").paginate(Bucket=BUCKET, Prefix=prefix)
         return [item["Key"] for page in pages for item in page.get("Contents", [])]
+
+    def _trusting(self, text: str) -> str:
+        """Return the configuration of the cloud's broker with the stack's own authority."""
+        text = text.replace(_PKI, str(self.authority.broker))
+        if os.geteuid() == 0:
+            text += "\nuser root\n"  # it would become somebody who cannot read the authority's files
+        if self.watch_port:
+            text = f"per_listener_settings true\n{text}\nlistener {self.watch_port} {HOST}\nallow_anonymous true\n"
+        return text
+
+    def _identity(self, process: str) -> dict[str, str]:
+        """Return where a process finds the certificate by which the cloud's broker knows it."""
+        folders = {"s3sink": self.authority.sink, "forwarder": self.folder / DEVICE}
+        if process not in folders:
+            return {}
+        files = {"CA": "ca.pem", "CERT": "cert.pem", "KEY": "key.pem"}
+        return {f"CLOUD_MQTT_{name}_FILE": str(folders[process] / file) for name, file in files.items()}
 
     def _program(self, name: str, command: list[str], environ: Mapping[str, str]) -> Program:
         program = Program(name, command, environ, self.folder / f"{name}.log").start()

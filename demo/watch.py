@@ -7,7 +7,8 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
-from demo.stack import BUCKET, CAMERA, HOST, Stack
+from demo.program import HOST
+from demo.stack import BUCKET, CAMERA, Stack
 from wire import status, topics
 from wire.connection import Message, Terms
 from wire.link import Link

@@ -9,7 +9,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from demo.stack import HOST, await_true
+from demo.program import HOST, await_true
 from wire import face
 from wire.connection import Message, Terms
 from wire.face import Face

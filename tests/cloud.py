@@ -12,7 +12,7 @@ from typing import Any, Self
 from cloud.pki.authority import Authority
 from cloud.pki.bundle import Bundle
 from cloud.pki.eviction import Outcome, evict
-from demo.stack import HOST, ROOT, await_true, find_program, free_port
+from demo.program import HOST, ROOT, await_true, find_program, free_port
 from tests.builders import Peer
 from wire.link import Tls
 

@@ -5,8 +5,30 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from rich.console import Console
+from rich.table import Table
 
-from demo.stack import NotInstalled, Stack, find_program
+from demo.program import NotInstalled, find_program
+from demo.stack import Stack
+
+_INTRUSIONS = pytest.StashKey[list[tuple[str, str]]]()
+
+
+@pytest.fixture(scope="session")
+def intrusions(pytestconfig: pytest.Config) -> list[tuple[str, str]]:
+    """Each intrusion that was tried, and how it ended."""
+    return pytestconfig.stash.setdefault(_INTRUSIONS, [])
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Print what became of the intrusions, where there were any."""
+    ended = config.stash.get(_INTRUSIONS, [])
+    failed = [report for report in terminalreporter.stats.get("failed", []) if "test_intrusion" in report.nodeid]
+    if ended:
+        table = Table("intrusion", "how it ended", title=f"{len(ended)} intrusions fended off, {len(failed)} not")
+        for row in ended:
+            table.add_row(*row)
+        Console(width=150).print(table)
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -25,10 +47,15 @@ def _require_servers() -> None:
 
 
 @pytest.fixture(scope="session")
+def _servers_are_installed() -> None:
+    _require_servers()
+
+
+@pytest.fixture(scope="session")
 def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """Two brokers and an S3 server with a bucket, for all tests that leave them as they are."""
     _require_servers()
-    with Stack(tmp_path_factory.mktemp("servers")) as stack:
+    with Stack(tmp_path_factory.mktemp("servers"), watched=True) as stack:
         stack.start_servers()
         yield stack
 
@@ -37,5 +64,5 @@ def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
 def stack(tmp_path: Path) -> Iterator[Stack]:
     """A stack of the test's own, to be killed and cut; nothing is started."""
     _require_servers()
-    with Stack(tmp_path / "stack") as stack:
+    with Stack(tmp_path / "stack", watched=True) as stack:
         yield stack

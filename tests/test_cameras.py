@@ -14,7 +14,7 @@ import pytest
 
 from demo.camera import NetworkCamera
 from demo.film import clip
-from demo.stack import HOST, await_true, free_port
+from demo.program import HOST, await_true, free_port
 from edge.detector.cameras import camera_of
 from edge.detector.files import ImageFolder, VideoFile
 from edge.detector.live import LiveCamera

@@ -15,7 +15,8 @@ import pytest
 from botocore.config import Config
 from botocore.exceptions import ClientError, HTTPClientError, ReadTimeoutError
 
-from demo.stack import ACCESS_KEY, BUCKET, CAMERA, DEVICE, HOST, ROOT, Stack
+from demo.program import HOST, ROOT
+from demo.stack import ACCESS_KEY, BUCKET, CAMERA, DEVICE, Stack
 from edge.detector.outbox import Outbox
 from tests.builders import make_face
 from tests.chaos import ledger

@@ -14,8 +14,8 @@ import pytest
 
 from demo.camera import NetworkCamera
 from demo.film import PEOPLE, clip, pan_film
+from demo.program import ROOT
 from demo.sheet import evenly
-from demo.stack import ROOT
 from demo.watch import Listed, faults
 from edge.detector.yunet import FaceDetector
 from wire.errors import ExitCode

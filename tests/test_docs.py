@@ -7,7 +7,7 @@ import pytest
 
 from cloud.pki.settings import PkiSettings
 from cloud.s3sink.settings import SinkSettings
-from demo.stack import ROOT
+from demo.program import ROOT
 from edge.detector.settings import DetectorSettings
 from edge.forwarder.settings import ForwarderSettings
 from wire.settings import Settings

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from demo.stack import DEVICE, Stack, await_true
+from demo.program import await_true
+from demo.stack import DEVICE, Stack
 from tests.builders import Peer, make_face
 from wire import face, status
 from wire.properties import Properties
@@ -45,7 +46,7 @@ EVERY_PROPERTY = Properties(
 def test_everything_about_a_message_survives_the_way_up(brokers: Stack, qos: int):
     """Payload and every MQTT 5 property; the topic by the one mapping rule."""
     start(brokers, MQTT_QOS=str(qos))
-    with Peer(brokers.cloud_port, "devices/#") as cloud, Peer(brokers.local_port) as local:
+    with Peer(brokers.watch_port, "devices/#") as cloud, Peer(brokers.local_port) as local:
         local.session.publish("faces/door", b"picture", qos=qos, properties=EVERY_PROPERTY)
         await_true(lambda: any("faces" in message.topic for message in cloud.messages), 10, "the face is up")
         (got,) = [message for message in cloud.messages if "faces" in message.topic]
@@ -56,7 +57,7 @@ def test_everything_about_a_message_survives_the_way_up(brokers: Stack, qos: int
 def test_a_receipt_comes_down_with_its_id(brokers: Stack):
     """And one of another device does not."""
     start(brokers)
-    with Peer(brokers.local_port, "receipts/#") as local, Peer(brokers.cloud_port) as cloud:
+    with Peer(brokers.local_port, "receipts/#") as local, Peer(brokers.watch_port) as cloud:
         for device, number in (("jetson-2", b"theirs"), (DEVICE, b"ours")):
             cloud.session.publish(
                 f"devices/{device}/receipts/door", b"", qos=1, properties=Properties(correlation_data=number)
@@ -75,7 +76,7 @@ def test_a_message_is_acknowledged_only_once_the_cloud_has_it(brokers: Stack):
             local.session.publish("faces/door", b"%d" % number, qos=1).result(10)
     brokers.programs["forwarder"].kill()
     brokers.start_broker("cloud-broker")
-    with Peer(brokers.cloud_port, "devices/+/faces/#") as cloud:
+    with Peer(brokers.watch_port, "devices/+/faces/#") as cloud:
         start(brokers)
         got = cloud.await_messages(20)
     assert sorted(int(message.payload) for message in got) == list(range(20))
@@ -89,7 +90,7 @@ def test_what_waits_sets_out_when_the_cloud_returns(brokers: Stack):
         for number in range(200):
             local.session.publish("faces/door", b"%d" % number, qos=1).result(10)
     brokers.start_broker("cloud-broker")
-    with Peer(brokers.cloud_port, "devices/+/faces/#") as cloud:
+    with Peer(brokers.watch_port, "devices/+/faces/#") as cloud:
         await_true(lambda: len({message.payload for message in cloud.messages}) == 200, 40, "all have arrived")
 
 
@@ -100,7 +101,7 @@ def test_a_face_waits_until_somebody_in_the_cloud_takes_faces(brokers: Stack):
         for number in range(5):
             local.session.publish("faces/door", b"%d" % number, qos=1).result(10)
         await_true(lambda: "nobody has subscribed" in brokers.programs["forwarder"].output(), 10, "it says so")
-    with Peer(brokers.cloud_port, "devices/+/faces/#") as cloud:
+    with Peer(brokers.watch_port, "devices/+/faces/#") as cloud:
         cloud.await_messages(5)
     assert brokers.programs["forwarder"].output().count("nobody has subscribed") == 1
 
@@ -111,10 +112,10 @@ def test_a_refused_message_is_logged_with_its_reason_and_does_not_stop_those_beh
     stack.folder.chmod(0o755)
     acl.write_text(f"topic readwrite {FACES}/door\ntopic read devices/#\ntopic write devices/{DEVICE}/status/#\n")
     stack.start_broker("local-broker")
-    stack.start_broker("cloud-broker", f"acl_file {acl}\nuser root\n")
-    start(stack)
+    stack.start_broker("cloud-broker", f"acl_file {acl}\n")
+    start(stack, **stack.in_the_open())
     refused = make_face()
-    with Peer(stack.cloud_port, "devices/+/faces/#") as cloud, Peer(stack.local_port) as local:
+    with Peer(stack.watch_port, "devices/+/faces/#") as cloud, Peer(stack.local_port) as local:
         local.session.publish("faces/garden", refused.jpeg, qos=1, properties=face.encode(refused))
         local.session.publish("faces/door", b"behind", qos=1)
         (got,) = cloud.await_messages(1)
@@ -148,12 +149,12 @@ def test_its_status_is_retained_on_both_sides_and_says_offline_when_it_is_killed
     start(brokers)
     topic = f"status/forwarder/{DEVICE}"
     brokers.programs["forwarder"].kill()
-    for port, where in ((brokers.local_port, topic), (brokers.cloud_port, f"devices/{DEVICE}/{topic}")):
+    for port, where in ((brokers.local_port, topic), (brokers.watch_port, f"devices/{DEVICE}/{topic}")):
         with Peer(port, where) as watcher:
             watcher.await_messages(1)
             assert watcher.messages[-1].payload == status.OFFLINE
     start(brokers)
-    with Peer(brokers.cloud_port, f"devices/{DEVICE}/{topic}") as watcher:
+    with Peer(brokers.watch_port, f"devices/{DEVICE}/{topic}") as watcher:
         watcher.await_messages(1)
         assert watcher.messages[-1].retain
         assert status.decode(watcher.messages[-1].payload)["cloud"] == "up"
@@ -168,12 +169,11 @@ def test_a_broker_that_wants_a_password_gets_it(stack: Stack, tmp_path: Path):
     subprocess.run(["mosquitto_passwd", "-b", "-c", str(passwords), DEVICE, "hush"], check=True)
     secret.write_text("hush\n")
     stack.start_broker("local-broker")
-    lines = f"password_file {passwords}\nuser root\n"
-    config = Path("cloud/broker/mosquitto.conf")
-    assert "allow_anonymous true" in config.read_text()
+    lines = f"password_file {passwords}\n"
     stack.start_broker("cloud-broker", lines + "allow_anonymous false\n")
-    wrong = stack.start("forwarder", CLOUD_MQTT_USERNAME=DEVICE, CLOUD_MQTT_PASSWORD="wrong")
+    way = stack.in_the_open() | {"CLOUD_MQTT_USERNAME": DEVICE}
+    wrong = stack.start("forwarder", **way, CLOUD_MQTT_PASSWORD="wrong")
     await_true(lambda: "Not authorized" in wrong.output(), 10, "the refusal is logged")
     wrong.stop()
-    start(stack, CLOUD_MQTT_USERNAME=DEVICE, CLOUD_MQTT_PASSWORD_FILE=str(secret))
+    start(stack, **way, CLOUD_MQTT_PASSWORD_FILE=str(secret))
     assert "hush" not in stack.programs["forwarder"].output()

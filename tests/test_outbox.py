@@ -13,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from demo.stack import ROOT
+from demo.program import ROOT
 from edge.detector.outbox import Outbox
 from tests.builders import make_face, make_faces
 from wire import face

@@ -10,7 +10,8 @@ import pytest
 
 from demo.camera import NetworkCamera
 from demo.film import clip
-from demo.stack import BUCKET, HOST, MODULES, ROOT, Stack, await_true, find_program, free_port
+from demo.program import HOST, ROOT, await_true, find_program, free_port
+from demo.stack import BUCKET, CHAIN, Stack
 from edge.detector.outbox import Outbox
 from edge.detector.yunet import MODEL_PATH
 from tests.builders import Peer, make_face, make_faces, make_jpeg, picture_of
@@ -132,7 +133,7 @@ def test_faces_that_come_back_late_keep_their_own_time_and_key(stack: Stack):
     assert {key.rpartition("/")[2][10:11] for key in keys} == {"Z"}
 
 
-@pytest.mark.parametrize("name", list(MODULES))
+@pytest.mark.parametrize("name", list(CHAIN))
 def test_the_order_to_stop_ends_any_process_within_5_seconds_and_nothing_is_lost(chain: Stack, name: str):
     """Amid its work, with status 0; started again, the chain goes on where it was."""
     settings = {"CAMERA_SOURCE": str(clip("WolfgangLanger_Pexels.mp4")), "FACE_INTERVAL": "0.2"}
@@ -213,8 +214,8 @@ def test_a_receipt_forged_by_one_device_frees_nothing_at_another(stack: Stack):
     stack.start_connected("s3sink")
     victim = make_face(jpeg=make_jpeg())
     with (
-        Peer(stack.cloud_port, "devices/device-a/receipts/#") as forger,
-        Peer(stack.cloud_port, "devices/jetson-1/receipts/#") as other,
+        Peer(stack.watch_port, "devices/device-a/receipts/#") as forger,
+        Peer(stack.watch_port, "devices/jetson-1/receipts/#") as other,
     ):
         forger.session.publish("devices/device-a/faces/door", victim.jpeg, qos=1, properties=face.encode(victim))
         (receipt,) = forger.await_messages(1)

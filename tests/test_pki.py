@@ -23,7 +23,7 @@ from cloud.pki.keeper import Keeper
 from cloud.pki.metrics import complaint_of, metrics_of
 from cloud.pki.registry import State
 from cloud.pki.settings import PkiSettings
-from demo.stack import ROOT, await_true
+from demo.program import ROOT, await_true
 from wire import health, topics
 from wire.errors import ConfigurationError
 from wire.expiry import Reminder

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from demo.stack import HOST, Stack, await_true, find_program, free_port, listens
+from demo.program import HOST, await_true, find_program, free_port, listens
+from demo.stack import Stack
 from tests.builders import Peer
 from wire.backoff import delay_seconds
 from wire.connection import NO_MATCHING_SUBSCRIBERS, SUCCESS, Message
@@ -63,7 +64,7 @@ def test_a_message_that_is_too_large_is_refused_and_the_link_stays(strict_port: 
 
 def test_a_message_over_the_limit_that_the_broker_tells_is_not_even_sent(servers: Stack):
     """Mosquitto would end the connection over it; a forwarder would send it again, and again."""
-    with Peer(servers.cloud_port, "large/#") as peer:
+    with Peer(servers.watch_port, "large/#") as peer:
         with pytest.raises(Refused, match="packet too large"):
             result(peer.session.publish("large/a", bytes(262_144), qos=1))
         assert result(peer.session.publish("large/a", bytes(262_000), qos=1)) == SUCCESS
@@ -103,7 +104,7 @@ def test_any_text_in_a_property_arrives(servers: Stack):
 @pytest.mark.parametrize("qos", [1, 2])
 def test_messages_are_acknowledged_in_the_order_of_arrival(servers: Stack, qos: int):
     """MQTT asks for it. Writes to S3 finish out of order: nothing is acknowledged past one that is not done."""
-    port = servers.cloud_port
+    port = servers.watch_port
     with Peer(port, "ordered/#", client_id="ordered", session_expiry_seconds=60) as peer:
         peer.on_message = lambda message: None
         for i in range(5):

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from demo.stack import MODULES, ROOT
+from demo.program import ROOT
+from demo.stack import MODULES
 
 SOURCES = sorted(path for top in ("wire", "edge", "cloud") for path in (ROOT / top).rglob("*.py"))
 

@@ -49,3 +49,18 @@ def test_a_receipt_of_another_device_is_not_carried_down():
         topics.to_local("jetson-1", "devices/jetson-2/receipts/door")
     with pytest.raises(BadMessage):
         topics.to_local("jetson-1", "devices/jetson-10/receipts/door")
+
+
+@pytest.mark.parametrize(
+    ("topic", "device"),
+    [
+        ("devices/jetson-1/faces/door", "jetson-1"),
+        ("devices/jetson-1/faces/../x", "jetson-1"),
+        ("devices/../faces/door", None),
+        ("devices/jetson-1", None),
+        ("faces/door/x", None),
+    ],
+)
+def test_whose_a_topic_is_does_not_depend_on_what_stands_behind(topic: str, device: str | None):
+    """The broker vouches for the device alone."""
+    assert topics.device_of(topic) == device

@@ -16,7 +16,8 @@ from cryptography import x509
 from cloud.pki.authority import Authority
 from cloud.pki.certificates import CLIENT, Identity, hosts_of, issue, make_key, pem
 from cloud.pki.eviction import Outcome
-from demo.stack import HOST, ROOT, NotInstalled, Stack, await_true, find_program
+from demo.program import HOST, ROOT, NotInstalled, await_true, find_program
+from demo.stack import Stack
 from tests.builders import Peer
 from tests.cloud import Cloud, files_of
 from wire import status

@@ -18,4 +18,4 @@ def delay_seconds(attempt: int, first: float, most: float, chance: float | None 
         Seconds, from 0 to ``most``.
     """
     longest = min(most, first * 2.0 ** min(attempt, 32))
-    return longest * (random.random() if chance is None else chance)  # noqa: S311 (jitter, not a secret)
+    return longest * (random.random() if chance is None else chance)  # nosec B311  # noqa: S311 (jitter, not a secret)

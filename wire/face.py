@@ -197,19 +197,19 @@ def id_from_hash(arrived_at: datetime, digest: bytes) -> str:
     return _uuid(arrived_at, version=8, tail=int.from_bytes(digest[:10]) >> 6)
 
 
-def time_of_id(face_id: str) -> datetime:
-    """Read the capture time out of a face's id.
+def time_of_id(face_id: str, version: int = 7) -> datetime:
+    """Read the capture time out of a face's id; out of a plain picture's, which is of version 8, that of its arrival.
 
     Raises:
-        BadMessage: it is not a UUIDv7 in its canonical, lower-case form.
+        BadMessage: it is not a UUID of that version in its canonical, lower-case form.
     """
     try:
         parsed = uuid.UUID(face_id)
-        if str(parsed) != face_id or parsed.version != 7:
+        if str(parsed) != face_id or parsed.version != version:
             raise ValueError
         return _EPOCH + timedelta(milliseconds=parsed.int >> 80)
     except (ValueError, OverflowError):
-        raise BadMessage(f"id {face_id[:64]!r} is not a lower-case UUIDv7") from None
+        raise BadMessage(f"id {face_id[:64]!r} is not a lower-case UUIDv{version}") from None
 
 
 def format_time(moment: datetime) -> str:

@@ -34,7 +34,7 @@ class Tls:
         if self.cert_file is not None:
             try:
                 # Without a password to ask for on the terminal: a key that has one is a mistake, not a dialogue.
-                context.load_cert_chain(self.cert_file, self.key_file, password="")
+                context.load_cert_chain(self.cert_file, self.key_file, password="")  # nosec B106
             except (OSError, ssl.SSLError) as error:
                 raise ConfigurationError(
                     f"CLOUD_MQTT_CERT_FILE is '{self.cert_file}', CLOUD_MQTT_KEY_FILE is '{self.key_file}': "

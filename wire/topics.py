@@ -93,6 +93,12 @@ def origin_of(cloud_topic: str) -> Origin:
     return Origin(device=levels[1], camera=levels[3])
 
 
+def device_of(cloud_topic: str) -> str | None:
+    """Return the device that any topic below ``devices/<device>/`` belongs to; None where there is no such name."""
+    levels = cloud_topic.split("/")
+    return levels[1] if len(levels) > 2 and levels[0] == "devices" and is_name(levels[1]) else None
+
+
 def receipts_for(cloud_face_topic: str) -> str:
     """Derive the topic for a face's receipt from the topic on which the face arrived, and from nothing else.
 

@@ -20,7 +20,7 @@ def main(environ: Mapping[str, str], stop: Stop) -> None:
     settings.configure_logging()
     structlog.get_logger("s3sink").info("starting", **settings.resolved())
     registry = CollectorRegistry()
-    bucket = Bucket(settings.s3_bucket, settings.s3_concurrency, stop, registry)
+    bucket = Bucket(settings, stop, registry)
     bucket.check()
     sink = Sink(settings, bucket, stop)
     metrics.serve(settings.metrics_port, metrics_of(sink), registry)

@@ -31,6 +31,7 @@ from tenacity import (
 )
 
 from cloud.s3sink.objects import Stored
+from cloud.s3sink.settings import SinkSettings
 from wire.errors import ConfigurationError, ExitCode, FacewireError
 from wire.process import Stop
 
@@ -77,19 +78,18 @@ class Stopped(FacewireError):
 class Bucket:
     """Writes objects to one bucket. Safe to use from several threads."""
 
-    def __init__(self, name: str, concurrency: int, stop: Stop, registry: CollectorRegistry) -> None:
+    def __init__(self, settings: SinkSettings, stop: Stop, registry: CollectorRegistry) -> None:
         """Set up a client with boto3's own chain of settings.
 
         Args:
-            name: of the bucket.
-            concurrency: how many writes will be under way at once.
+            settings: the bucket's name, its encryption, and how many writes will be under way at once.
             stop: ends the waiting of writes that have not succeeded.
             registry: of the metrics.
 
         Raises:
             ConfigurationError: boto3 cannot make a client of its settings (a region, an address, a profile).
         """
-        self._name, self._stop = name, stop
+        self._name, self._encryption, self._stop = settings.s3_bucket, settings.encryption(), stop
         self._lock = threading.Lock()
         self._seconds = Histogram(
             "facewire_s3_write_seconds",
@@ -106,7 +106,7 @@ class Bucket:
         config = Config(
             connect_timeout=_TIMEOUT_SECONDS,
             read_timeout=_TIMEOUT_SECONDS,
-            max_pool_connections=concurrency,
+            max_pool_connections=settings.s3_concurrency,
             retries={"total_max_attempts": 1},  # waiting is done below, where it can be called off
         )
         try:
@@ -204,6 +204,7 @@ class Bucket:
                 ContentType=stored.content_type,
                 Metadata=stored.metadata,
                 IfNoneMatch="*",
+                **self._encryption,
             )
         except ClientError as error:
             code = error.response.get("Error", {}).get("Code", "")

@@ -53,11 +53,11 @@ def stored_as(message: Message, prefix: str, arrived_at: datetime) -> Stored:
 
 def quarantined(message: Message, prefix: str, arrived_at: datetime, reason: str) -> Stored:
     """Return the object that keeps a message which is not what the contract says, whole, with the reason."""
+    device = topics.device_of(message.topic) or NO_DEVICE
     try:
-        device = topics.origin_of(message.topic).device
         receipt_topic = topics.receipts_for(message.topic)
     except BadMessage:
-        device, receipt_topic = NO_DEVICE, None
+        receipt_topic = None
     digest = hashlib.sha256()
     lasting = replace(message.properties, message_expiry_seconds=None)  # it is counted down from delivery to delivery
     for part in (message.topic.encode("utf-8", "surrogateescape"), lasting.pack(), message.payload):

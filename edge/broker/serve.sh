@@ -1,3 +1,31 @@
 #!/bin/sh
-# Runs Mosquitto: at the edge there is nothing to watch.
-exec mosquitto -c /mosquitto/config/mosquitto.conf
+# Runs Mosquitto. Where LOCAL_MQTT_USERNAME is set, nobody comes in without it and its password.
+#
+#     serve.sh [CONFIGURATION [FOLDER [MOSQUITTO]]]
+#
+# The password comes from LOCAL_MQTT_PASSWORD, or from the file LOCAL_MQTT_PASSWORD_FILE. It stands in no command line.
+set -eu
+configuration=${1:-/mosquitto/config/mosquitto.conf}
+folder=${2:-/tmp}
+mosquitto=${3:-mosquitto}
+
+if [ -n "${LOCAL_MQTT_USERNAME:-}" ]; then
+    umask 077
+    password=${LOCAL_MQTT_PASSWORD:-}
+    if [ -n "${LOCAL_MQTT_PASSWORD_FILE:-}" ]; then
+        password=$(cat "$LOCAL_MQTT_PASSWORD_FILE")
+    fi
+    if [ -z "$password" ]; then
+        echo "LOCAL_MQTT_USERNAME is '$LOCAL_MQTT_USERNAME', LOCAL_MQTT_PASSWORD is not set: expected both or neither" >&2
+        exit 2
+    fi
+    # Hashed in place.
+    printf '%s:%s\n' "$LOCAL_MQTT_USERNAME" "$password" > "$folder/passwords"
+    mosquitto_passwd -U "$folder/passwords"
+    # For the health check.
+    printf -- '-u %s\n-P %s\n' "$LOCAL_MQTT_USERNAME" "$password" > "$folder/mosquitto_sub"
+    sed "s|^allow_anonymous true$|allow_anonymous false\npassword_file $folder/passwords|" "$configuration" \
+        > "$folder/mosquitto.conf"
+    configuration=$folder/mosquitto.conf
+fi
+exec "$mosquitto" -c "$configuration"

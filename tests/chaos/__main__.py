@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
 
-from demo.stack import ROOT, find_program
+from demo.program import ROOT, find_program
 from tests.chaos.faults import KINDS, plan
 from tests.chaos.report import Report
 from tests.chaos.run import Run

@@ -22,7 +22,7 @@ CREATE TRIGGER note AFTER INSERT ON faces BEGIN
 END;
 """
 _KEY = re.compile(
-    rf"faces/device={DEVICE}/camera={CAMERA}/date=\d{{4}}-\d\d-\d\d/\d{{6}}\.\d{{3}}Z-(?P<id>[0-9a-f-]{{36}})\.jpg"
+    rf"faces/device=(?P<device>[^/]+)/camera={CAMERA}/date=\d{{4}}-\d\d-\d\d/\d{{6}}\.\d{{3}}Z-(?P<id>[0-9a-f-]{{36}})\.jpg"
 )
 
 
@@ -42,6 +42,11 @@ class Balance:
     """Objects that are not a face that was committed."""
     waiting: int
     """Faces that are still in the outbox."""
+
+    def __str__(self) -> str:
+        wrong = {name: getattr(self, name) for name in ("lost", "twice", "altered", "foreign")}
+        told = (f"{len(those)} {name} (such as {those[0]})" for name, those in wrong.items() if those)
+        return ", ".join((f"{self.committed} committed", f"{self.stored} stored", *told, f"{self.waiting} waiting"))
 
     @property
     def clean(self) -> bool:
@@ -77,24 +82,27 @@ def objects(stack: Stack) -> list[tuple[str, int]]:
     return [(item["Key"], item["Size"]) for page in pages for item in page.get("Contents", [])]
 
 
-def id_of(key: str) -> str | None:
-    """Return the id of the face that an object is; None where it is something else, such as one in quarantine."""
+def id_of(key: str, device: str = DEVICE) -> str | None:
+    """Return the id of the device's face that an object is; None where it is something else, or in quarantine."""
     found = _KEY.fullmatch(key)
-    return found["id"] if found else None
+    return found["id"] if found and found["device"] == device else None
 
 
-def balance(sizes: Mapping[str, int], stored: Iterable[tuple[str, int]], waiting: int = 0) -> Balance:
+def balance(
+    sizes: Mapping[str, int], stored: Iterable[tuple[str, int]], waiting: int = 0, device: str = DEVICE
+) -> Balance:
     """Compare.
 
     Args:
         sizes: of each face committed, in bytes, by id.
         stored: key and size in bytes of each object.
         waiting: faces that are still in the outbox.
+        device: whose faces they are.
     """
     copies: Counter[str] = Counter()
     altered, foreign = [], []
     for key, size in stored:
-        face_id = id_of(key)
+        face_id = id_of(key, device)
         if face_id is None or face_id not in sizes:
             foreign.append(key)
             continue

@@ -13,7 +13,8 @@ import cv2
 import numpy as np
 
 from demo.film import clip
-from demo.stack import BUCKET, HOST, MODULES, Program, Stack
+from demo.program import HOST, Program
+from demo.stack import BUCKET, CHAIN, Stack
 from tests.chaos import ledger
 from tests.chaos.faults import ANSWERS, KILLS, LINKS, Fault
 from tests.chaos.proxy import Mode, TcpProxy
@@ -124,7 +125,7 @@ class Site:
 
     def stop_pipeline(self) -> dict[str, int]:
         """Stop forwarder and sink, which finish what is under way; return their exit statuses."""
-        return {name: self.stack.programs[name].stop() for name in MODULES if name != "detector"}
+        return {name: self.stack.programs[name].stop() for name in CHAIN if name != "detector"}
 
     def _launch_detector(self, pictures: Path, *, loop: bool) -> Program:
         program = self.stack.start(

@@ -15,20 +15,46 @@ from rich.console import Console
 from rich.table import Table
 
 from demo.film import FilmMissing, pan_film
-from demo.stack import CAMERA, DEVICE, ROOT
+from demo.program import ROOT
+from demo.stack import CAMERA
 from tests.chaos.site import make_pictures
 from tests.compose import bases, engine
 from tests.compose.shell import Failed, as_root, attempt, run
-from tests.compose.site import CAMERA_CONTAINER, GRACE_SECONDS, OUTBOX, UPLINK, Site, images, size_megabytes, wait_for
+from tests.compose.site import (
+    CAMERA_CONTAINER,
+    DEVICE,
+    GRACE_SECONDS,
+    NOT_ENROLLED,
+    OUTBOX,
+    SERVICES,
+    UPLINK,
+    Site,
+    images,
+    size_megabytes,
+    wait_for,
+)
 
 CUT_SECONDS = 20
 """How long the forwarder is off the network."""
 KILLED_SECONDS = 3
 """How long a killed service stays away."""
-LARGEST_MEGABYTES = {"detector": 350.0, "forwarder": 60.0, "s3sink": 60.0, "broker": 1.0}
+GATHERED = 20
+"""How many faces wait in the outbox before the edge is taken down too."""
+REVOKED_SECONDS = 10
+"""Within which a device that is revoked is out, from the command on."""
+LARGEST_MEGABYTES = {"detector": 350.0, "forwarder": 60.0, "s3sink": 60.0, "pki": 60.0, "broker": 1.0}
 """What an image may add to its base."""
 
 _BUILD_SECONDS = 600
+_WAITING = "facewire_outbox_faces"
+_LINK = "facewire_link_up"
+"""Of a forwarder: one for each of its two brokers."""
+_COUNTED = (
+    ("edge", "detector", "facewire_faces_receipted_total"),
+    ("edge", "forwarder", "facewire_messages_forwarded_total"),
+    ("cloud", "s3sink", "facewire_objects_written_total"),
+)
+"""A metric of each process that is above zero once faces have gone through."""
 _NO_CAPABILITIES = "0000000000000000"
 _SEAWEEDFS = "chrislusf/seaweedfs:"
 _FILM = {"CAMERA_SOURCE": "/media/film.mp4", "CAMERA_RESTART": "on-failure"}
@@ -63,14 +89,15 @@ class Trial:
         self.film()
         self.check_containers()
         self.without_camera()
+        self.revoke()
         self.break_everything()
         self.take_down()
 
     def build(self) -> None:
         """Build the images from the project's own Dockerfiles, unchanged, and weigh them."""
         with self.step("images built, and what they add to their base") as shown:
-            self.site.compose("edge", "build", seconds=_BUILD_SECONDS)
             self.site.compose("cloud", "build", seconds=_BUILD_SECONDS)
+            self.site.compose("edge", "build", seconds=_BUILD_SECONDS, settings=NOT_ENROLLED)
             names = {name: f"facewire-{name}" for name in images()} | {"broker": "facewire-broker-edge"}
             sizes = size_megabytes([*names.values(), *images().values()])
             for name, base in images().items():
@@ -81,7 +108,7 @@ class Trial:
     def check_files(self) -> None:
         """Parse both files with the example settings, and without any."""
         with self.step("compose files: no warnings, and clear errors") as shown:
-            for side, missing in (("edge", ("DEVICE_ID", "CLOUD_MQTT_HOST")), ("cloud", ("S3_BUCKET",))):
+            for side, missing in (("edge", ("DEVICE_ID", "CLOUD_MQTT_HOST")), ("cloud", ("S3_BUCKET", "PUBLIC_HOST"))):
                 command = ("docker", "compose", "-f", f"docker-compose.{side}.yml", "--env-file")
                 status, said = attempt(*command, f".env.{side}.example", "config", "--quiet")
                 require(status == 0 and not said, f"{side}: {said}")
@@ -93,12 +120,18 @@ class Trial:
 
     def film(self) -> None:
         """Show a film once, through five containers and an S3 server."""
-        with self.step("both stacks up and healthy") as shown:
-            self.site.up("cloud")
-            self.site.compose("edge", "up", "--no-start", settings=_FILM)
-            self.site.install_ledger()
-            self.site.up("edge", **_FILM)
-            shown.append(f"{len(self.site.everybody())} containers")
+        site = self.site
+        with self.step("the cloud up and healthy, its authority made") as shown:
+            site.up("cloud")
+            shown.append(f"{len(SERVICES['cloud'])} containers")
+        with self.step("a device let in: enroll, cp, up; to its first face in S3") as shown:
+            began = time.monotonic()
+            site.enroll()
+            site.compose("edge", "up", "--no-start", settings=_FILM)
+            site.install_ledger()
+            site.up("edge", **_FILM)
+            wait_for(lambda: bool(site.objects()), 60, "a face is in S3")
+            shown.append(f"{time.monotonic() - began:.1f} s, both sides healthy")
         with self.step("a film's faces in S3") as shown:
             shown.append(self.count(self.await_end_of_film()))
 
@@ -168,6 +201,29 @@ class Trial:
             wait_for(has_told, 90, "the detector says that there is no camera")
             shown.append(f"started again and again, says «{next(line for line in logs if told in line)}»")
 
+    def revoke(self) -> None:
+        """Shut the device out amid its work: nothing more of it arrives. Let in again, it has lost nothing."""
+        site = self.site
+        site.up("edge", **_LOOP)
+        site.await_metric("edge", "forwarder", _LINK, 2)
+        with self.step("a device that is connected is revoked") as shown:
+            began = time.monotonic()
+            site.compose("cloud", "run", "--rm", "revoke", DEVICE)
+            wait_for(lambda: site.metric("edge", "forwarder", _LINK) < 2, 30, "the device is disconnected")
+            took = time.monotonic() - began
+            require(took < REVOKED_SECONDS, f"it took {took:.1f} s")
+            stored, waiting = len(site.objects()), site.metric("edge", "detector", _WAITING)
+            site.await_metric("edge", "detector", _WAITING, waiting + GATHERED)
+            require(len(site.objects()) == stored, "a face of a device that has been revoked was stored")
+            reason = site.compose("edge", "logs", "--no-color", "--no-log-prefix", "forwarder").splitlines()[-1]
+            shown.append(f"shut out after {took:.1f} s; {GATHERED} faces wait: «{reason.partition('reason=')[2]}»")
+        with self.step("enrolled again") as shown:
+            site.enroll()
+            site.compose("edge", "restart", "forwarder")
+            site.await_all_healthy()
+            wait_for(lambda: len(site.objects()) > stored, 60, "its faces arrive again")
+            shown.append(self.progress())
+
     def break_everything(self) -> None:
         """Kill each service in turn, cut the forwarder off, and count."""
         site = self.site
@@ -199,6 +255,10 @@ class Trial:
             run("docker", "network", "connect", UPLINK, forwarder)
             site.await_all_healthy()
             shown.append(self.progress())
+        with self.step("metrics, from inside the containers") as shown:
+            for side, name, metric in _COUNTED:
+                site.await_metric(side, name, metric, 1)
+                shown.append(f"{metric} {site.metric(side, name, metric):.0f}")
         with self.step("memory used, of its limit") as shown:
             for side, name in self.site.everybody():
                 container = self.site.container(side, name)
@@ -227,7 +287,7 @@ class Trial:
         site.up("edge", **_LOOP)
         with self.step("docker compose down, the cloud first") as shown:
             self.leave("cloud", shown)
-            time.sleep(5)
+            site.await_metric("edge", "detector", _WAITING, GATHERED)
             self.leave("edge", shown)
             _, waiting = site.books()
             require(waiting > 0, "no face waits: the outbox has nothing to continue from")
@@ -271,7 +331,7 @@ def main() -> int:
     console, began = Console(highlight=False, width=150), time.monotonic()
     media = ROOT / "build" / "compose" / "media"
     shutil.rmtree(media, ignore_errors=True)
-    site = Site({"DEVICE_ID": DEVICE, "CAMERA_NAME": CAMERA, "CAMERA_FOLDER": str(media), "FACE_INTERVAL": "0.2"})
+    site = Site({"CAMERA_NAME": CAMERA, "CAMERA_FOLDER": str(media), "FACE_INTERVAL": "0.2"})
     trial = Trial(site, console)
     try:
         engine.prepare()

@@ -13,7 +13,7 @@ import tarfile
 import tempfile
 from pathlib import Path
 
-from demo.stack import find_program
+from demo.program import find_program
 from tests.compose.shell import Failed, as_root, run
 
 _PULL_SECONDS = 90

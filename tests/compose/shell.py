@@ -5,7 +5,7 @@ import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 
-from demo.stack import ROOT
+from demo.program import ROOT
 
 
 class Failed(Exception):

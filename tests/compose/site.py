@@ -2,28 +2,36 @@
 
 import contextlib
 import json
+import shutil
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from demo.stack import ROOT
+from demo.program import ROOT
 from tests.chaos import ledger
 from tests.compose.shell import Failed, run
 
-SERVICES = {"edge": ("broker", "detector", "forwarder"), "cloud": ("broker", "s3sink", "seaweedfs")}
+SERVICES = {"edge": ("broker", "detector", "forwarder"), "cloud": ("pki", "broker", "s3sink", "seaweedfs")}
+DEVICE = "trial"
 DETECTOR = "facewire-detector"
 CAMERA_CONTAINER = "facewire-test-camera"
 CAMERA_NETWORK = "facewire-edge_camera"
 OUTBOX = "facewire-edge_outbox"
 UPLINK = "facewire-cloud_devices"
+BUNDLE = f"/pki/authority/devices/{DEVICE}"
+"""Where the authority's container has what a device is given."""
 GRACE_SECONDS = {"edge": 10.0, "cloud": 30.0}
+
+NOT_ENROLLED = {"DEVICE_ID": DEVICE, "CLOUD_MQTT_HOST": "nowhere"}
+"""What compose insists on, for an edge that nobody has let in."""
 
 _UP_SECONDS = 300
 _FILES = {
     "edge": ("docker-compose.edge.yml", "docker-compose.trial.yml"),
     "cloud": ("docker-compose.cloud.yml",),
 }
+_ENVIRONMENTS = {"edge": (f"{DEVICE}/.env", ".env.trial"), "cloud": (".env.trial",)}
 _INSTALL = """\
 import sqlite3, sys
 from pathlib import Path
@@ -47,6 +55,10 @@ with camera.NetworkCamera([path.read_bytes() for path in sorted(Path("/media/pic
     print(served.address.split(":")[2].split("/")[0], flush=True)
     threading.Event().wait()
 """
+_METRICS = """\
+import urllib.request
+print(urllib.request.urlopen("http://127.0.0.1:9100/metrics", timeout=10).read().decode())
+"""
 _LIST = """\
 import boto3, json, os
 pages = boto3.client("s3").get_paginator("list_objects_v2").paginate(Bucket=os.environ["S3_BUCKET"])
@@ -61,10 +73,14 @@ class Site:
     settings: dict[str, str] = field(default_factory=dict)
     """Variables over those of ``.env.trial``."""
 
+    def __post_init__(self) -> None:
+        self.settings["METRICS_PORT"] = "9100"
+
     def compose(self, side: str, *words: str, seconds: float = 120, settings: Mapping[str, str] | None = None) -> str:
         """Run ``docker compose`` on one side's files, with ``settings`` over the site's; return what it wrote."""
+        environments = [word for name in _ENVIRONMENTS[side] if (ROOT / name).exists() for word in ("--env-file", name)]
         files = [word for name in _FILES[side] for word in ("-f", name)]
-        command = ("docker", "compose", "--progress", "quiet", "--env-file", ".env.trial", *files, *words)
+        command = ("docker", "compose", "--progress", "quiet", *environments, *files, *words)
         return run(*command, seconds=seconds, environ={**self.settings, **(settings or {})})
 
     def up(self, side: str, *services: str, **settings: str) -> None:
@@ -74,6 +90,12 @@ class Site:
         except Failed as failure:
             logs = self.compose(side, "logs", "--tail", "20", "--no-color")
             raise Failed(f"{failure}\n{logs}") from None
+
+    def enroll(self) -> None:
+        """Let the device in, and put what it is given where the README says."""
+        shutil.rmtree(ROOT / DEVICE, ignore_errors=True)
+        self.compose("cloud", "run", "--rm", "enroll", DEVICE)
+        self.compose("cloud", "cp", f"pki:{BUNDLE}", ".")
 
     def down(self, side: str) -> tuple[float, dict[str, str]]:
         """Stop one side and remove its containers; return how many seconds it took, and which ended badly, and how."""
@@ -144,10 +166,19 @@ class Site:
         listed = self.compose("cloud", "exec", "-T", "s3sink", "python", "-c", _LIST)
         return [(key, size) for key, size in json.loads(listed)]
 
+    def metric(self, side: str, service: str, name: str) -> float:
+        """Return what a service's container says of one metric."""
+        told = self.compose(side, "exec", "-T", service, "python", "-c", _METRICS)
+        return sum(float(line.split()[-1]) for line in told.splitlines() if line.startswith((f"{name} ", f"{name}{{")))
+
+    def await_metric(self, side: str, service: str, name: str, least: float, seconds: float = 60) -> None:
+        """Wait until a metric has reached ``least``."""
+        wait_for(lambda: self.metric(side, service, name) >= least, seconds, f"{name} has reached {least:g}")
+
     def balance(self) -> ledger.Balance:
         """Compare the books with the bucket."""
         sizes, waiting = self.books()
-        return ledger.balance(sizes, self.objects(), waiting)
+        return ledger.balance(sizes, self.objects(), waiting, DEVICE)
 
     def start_camera(self) -> str:
         """Start a network camera where the detector can reach it, and return its address."""
@@ -168,7 +199,8 @@ class Site:
         self.stop_camera()
         for side in ("edge", "cloud"):
             with contextlib.suppress(Failed):
-                self.compose(side, "down", "--volumes", "--remove-orphans", "--timeout", "10")
+                self.compose(side, "down", "--volumes", "--remove-orphans", "--timeout", "10", settings=NOT_ENROLLED)
+        shutil.rmtree(ROOT / DEVICE, ignore_errors=True)
 
     def _beside_outbox(self, script: str, *arguments: str) -> str:
         """Run Python in a container of its own that has the outbox's volume, as the user that owns it."""

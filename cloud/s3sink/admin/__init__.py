@@ -1,0 +1,1 @@
+"""What an operator does with the bucket: policy, retention, deletion. The sink itself can do none of it."""
