@@ -102,7 +102,7 @@ class Authority:
             days: how long the certificate is valid.
 
         Returns:
-            What the device needs, its key among it, which is kept nowhere else.
+            What the device needs. Of its key nothing is kept here: whoever writes the bundle decides where it is.
 
         Raises:
             ConfigurationError: that is no name for a device, or there is no authority yet.
