@@ -17,7 +17,8 @@ from edge.detector.files import VideoFile
 from edge.detector.frame import Frame
 from edge.detector.settings import DetectorSettings
 from edge.detector.tracker import FORGET_AFTER_SECONDS, Tracker, overlap
-from edge.detector.yunet import MODEL_PATH, FaceDetector
+from edge.detector.weights import MODEL_PATH
+from edge.detector.yunet import FaceDetector
 from tests.builders import picture_of
 from wire.errors import ConfigurationError, ExitCode
 from wire.face import Face
