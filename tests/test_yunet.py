@@ -3,7 +3,6 @@
 import statistics
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import cv2
@@ -14,7 +13,7 @@ from hypothesis import strategies as st
 
 from demo.film import clip, pan_film
 from edge.detector.network import OUTPUTS, network_of
-from edge.detector.runtime import session_of
+from edge.detector.runtime import Network, session_of
 from edge.detector.tracker import overlap
 from edge.detector.weights import MODEL_PATH, weights_of
 from edge.detector.yunet import Detection, FaceDetector, Image
@@ -103,14 +102,29 @@ def test_frames_of_any_size_show_the_same_faces(width: int, height: int, tiled: 
 
 def test_the_network_is_that_of_the_published_file():
     """At the size that the file has, every number of the rebuilt network is one of the published one's."""
-    picture = np.random.default_rng(1).uniform(0, 255, (1, 3, 640, 640)).astype(np.float32)
-    published: Any = session_of(weights_of(MODEL_PATH), ["cpu"]).run(None, {"input": picture})
-    rebuilt: Any = session_of(network_of(weights_of(MODEL_PATH)), ["cpu"]).run(OUTPUTS, {"input": picture})
-    for grid, (cells,) in enumerate(rebuilt):
+    picture = np.random.default_rng(1).integers(0, 256, (640, 640, 3), np.uint8)
+    blob = picture.transpose(2, 0, 1)[np.newaxis].astype(np.float32)
+    weights = weights_of(MODEL_PATH)
+    published = session_of(weights, ["CPUExecutionProvider"]).run(None, {"input": blob})
+    whole = session_of(network_of(weights), ["CPUExecutionProvider"]).run(OUTPUTS, {"input": blob})
+    for grid, (cells,) in enumerate(whole):
         flat = cells.reshape(16, -1).T
         flat[:, :2] = 1 / (1 + np.exp(-flat[:, :2]))
-        whole = np.concatenate([published[kind * 3 + grid][0] for kind in range(4)], axis=1)
-        assert np.allclose(flat, whole, atol=1e-5)
+        assert np.allclose(
+            flat, np.concatenate([published[kind * 3 + grid][0] for kind in range(4)], axis=1), atol=1e-5
+        )
+
+
+@pytest.mark.parametrize("shape", [(33, 65), (360, 640), (641, 641), (720, 1280), (1080, 1920)])
+def test_a_picture_in_strips_is_seen_as_a_whole_one_is(shape: tuple[int, int]):
+    """Whatever lies on a seam: the same numbers."""
+    picture = np.random.default_rng(2).integers(0, 256, (*shape, 3), np.uint8)
+    padded = np.zeros((1, 3, -(-shape[0] // 32) * 32, -(-shape[1] // 32) * 32), np.float32)
+    padded[0, :, : shape[0], : shape[1]] = picture.transpose(2, 0, 1)
+    whole = session_of(network_of(weights_of(MODEL_PATH)), ["CPUExecutionProvider"]).run(OUTPUTS, {"input": padded})
+    network = Network(weights_of(MODEL_PATH), ["cpu"])
+    for _ in range(2):  # the second time in memory that has been used
+        assert all(np.allclose(a, b, atol=1e-4) for a, b in zip(network.run(picture), whole, strict=True))
 
 
 def test_no_other_memory_than_the_frame_s_own_is_seen():
@@ -143,7 +157,7 @@ def test_it_is_at_least_twice_as_fast_as_opencv_on_one_core(shape: tuple[int, in
     assert theirs / ours >= 2, f"{ours * 1000:.1f} ms beside {theirs * 1000:.1f} ms"
 
 
-def test_a_provider_that_is_not_here_is_passed_over(tmp_path: Path):
+def test_a_provider_that_is_not_here_is_passed_over():
     """A setting for a Jetson does on a laptop too: the CPU is always there."""
     detector = FaceDetector(640, 0.7, providers=("tensorrt", "cuda", "cpu"))
     assert detector.detect(np.zeros((48, 64, 3), np.uint8)) == []

@@ -9,8 +9,7 @@ import cv2
 import numpy as np
 import structlog
 
-from edge.detector.frame import Frame
-from edge.detector.yunet import Image
+from edge.detector.frame import Frame, Image
 from wire.errors import ConfigurationError, ExitCode
 from wire.process import Stop
 

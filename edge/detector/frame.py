@@ -5,8 +5,13 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
-from edge.detector.yunet import Image
+import numpy as np
+import numpy.typing as npt
+
 from wire.process import Stop
+
+Image = npt.NDArray[np.uint8]
+"""Height x width x 3, blue, green, red."""
 
 
 @dataclass(frozen=True, slots=True)

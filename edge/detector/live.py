@@ -12,8 +12,7 @@ from datetime import UTC, datetime
 import cv2
 import structlog
 
-from edge.detector.frame import Frame
-from edge.detector.yunet import Image
+from edge.detector.frame import Frame, Image
 from wire.backoff import delay_seconds
 from wire.errors import ConfigurationError, ExitCode
 from wire.process import Stop

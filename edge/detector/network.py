@@ -1,4 +1,4 @@
-"""YuNet's network as it is given to ONNX Runtime: for pictures of any size, and with one head where there were four.
+"""YuNet's network as it is given to ONNX Runtime: for pictures of any size, with one head where there were four.
 
 The published file fixes its input at 640 x 640 pixels, though nothing in the network does. And for each of its three
 grids it has four small heads that look at the same features: class, objectness, box, landmarks; each a pointwise and a
@@ -6,10 +6,14 @@ depthwise convolution, then a transposition, a reshape, a sigmoid. The four are 
 convolutions of the twenty operations; every number comes out as before. Sigmoids are left to whoever reads the scores,
 who needs few of them.
 
+The network can be had in two parts as well: its first layers, which look no further than a few rows, and the rest. So a
+large picture can go through the first layers in strips that stay in the processor's caches.
+
 ONNX is protobuf, and little of it is needed: the fields of ``onnx.proto`` below.
 """
 
 from collections.abc import Iterable, Iterator
+from enum import Enum
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +22,8 @@ STRIDES = (8, 16, 32)
 """Pixels of the picture from one cell of each grid to the next; height and width are whole multiples of the largest."""
 OUTPUTS = [f"cells_{stride}" for stride in STRIDES]
 """Each 1 x 16 x height / stride x width / stride: the logits of class and objectness, 4 of the box, 10 of landmarks."""
+FEATURES = "206"
+"""What the stem hands to the rest: 1 x 64 x height / 8 x width / 8."""
 _HEADS = ("cls", "obj", "bbox", "kps")
 
 _MODEL_GRAPH = 7
@@ -33,34 +39,45 @@ Fields = list[tuple[int, int | bytes]]
 """A message: number and value of each field, in their order."""
 
 
-def network_of(weights: bytes) -> bytes:
-    """Return the network in ``weights``, YuNet's published file, with one head for each grid and an input of any size.
+class Part(Enum):
+    """Which part of the network."""
 
-    Its input is ``input``, 1 x 3 x height x width, blue, green, red, 0 to 255; its outputs are :data:`OUTPUTS`.
-    """
+    WHOLE = "whole"
+    """From ``input``, 1 x 3 x height x width, blue, green, red, 0 to 255, to :data:`OUTPUTS`."""
+    STEM = "stem"
+    """From ``input`` to :data:`FEATURES`."""
+    REST = "rest"
+    """From :data:`FEATURES` to :data:`OUTPUTS`."""
+
+
+def network_of(weights: bytes, part: Part = Part.WHOLE) -> bytes:
+    """Return ``part`` of the network in ``weights``, YuNet's published file, as ONNX."""
     model = _read(weights)
     graph = [field for number, value in model if number == _MODEL_GRAPH for field in _read(value)]
     nodes = {_texts(node, _NODE_OUTPUT)[0]: node for node in (_read(v) for n, v in graph if n == _GRAPH_NODE)}
     tensors = {
         _texts(tensor, _TENSOR_NAME)[0]: tensor for tensor in (_read(v) for n, v in graph if n == _GRAPH_INITIALIZER)
     }
-    merged: Fields = []
     for stride in STRIDES:
         ways = [_way_to(f"{head}_{stride}", nodes) for head in _HEADS]
         for way in ways:
             for output in way:
                 nodes.pop(output)
-        merged += _merge([[node for node in way.values() if _weighted(node)] for way in ways], stride, tensors)
-    used = {name for node in nodes.values() for name in _texts(node, _NODE_INPUT)}
+        _merge([[node for node in way.values() if _weighted(node)] for way in ways], stride, nodes, tensors)
+    seam = list(nodes).index(FEATURES) + 1  # up to there each layer takes what the one before it gives
+    first, last = (seam if part is Part.REST else 0), (seam if part is Part.STEM else len(nodes))
+    chosen = list(nodes.values())[first:last]
+    used = {name for node in chosen for name in _texts(node, _NODE_INPUT)}
+    picture, features = _value("input", (1, 3, "height", "width")), _value(FEATURES, (1, 64, "rows_8", "columns_8"))
+    cells = [
+        _value(name, (1, 16, f"rows_{stride}", f"columns_{stride}"))
+        for name, stride in zip(OUTPUTS, STRIDES, strict=True)
+    ]
     rebuilt: Fields = [
-        *((_GRAPH_NODE, _write(node)) for node in nodes.values()),
-        *merged,
+        *((_GRAPH_NODE, _write(node)) for node in chosen),
         *((_GRAPH_INITIALIZER, _write(tensor)) for name, tensor in tensors.items() if name in used),
-        (_GRAPH_INPUT, _value("input", (1, 3, "height", "width"))),
-        *(
-            (_GRAPH_OUTPUT, _value(name, (1, 16, f"rows_{stride}", f"columns_{stride}")))
-            for name, stride in zip(OUTPUTS, STRIDES, strict=True)
-        ),
+        (_GRAPH_INPUT, features if part is Part.REST else picture),
+        *((_GRAPH_OUTPUT, value) for value in ([features] if part is Part.STEM else cells)),
         *((n, v) for n, v in graph if n not in _REBUILT),
     ]
     return _write([(n, _write(rebuilt) if n == _MODEL_GRAPH else v) for n, v in model])
@@ -83,30 +100,27 @@ def _weighted(node: Fields) -> bool:
     return len(_texts(node, _NODE_INPUT)) == 3
 
 
-def _merge(heads: list[list[Fields]], stride: int, tensors: dict[str, Fields]) -> Fields:
-    """Return nodes and weights of one head for ``heads``, each a pointwise and a depthwise convolution."""
-    made: Fields = []
+def _merge(heads: list[list[Fields]], stride: int, nodes: dict[str, Fields], tensors: dict[str, Fields]) -> None:
+    """Put one head in the place of ``heads``, a pointwise and a depthwise convolution each."""
     taken = _texts(heads[0][0], _NODE_INPUT)[0]
-    for part, given in (("pointwise", f"between_{stride}"), ("depthwise", f"cells_{stride}")):
-        nodes = [head[part == "depthwise"] for head in heads]
-        names = [_texts(node, _NODE_INPUT)[1:] for node in nodes]
+    for index, (part, given) in enumerate((("pointwise", f"between_{stride}"), ("depthwise", f"cells_{stride}"))):
+        layer = [head[index] for head in heads]
+        names = [_texts(node, _NODE_INPUT)[1:] for node in layer]
         weights = np.concatenate([_numbers(tensors[name]) for name, _ in names])
         biases = np.concatenate([_numbers(tensors[name]) for _, name in names])
         inputs = (taken, f"{part}_{stride}_weights", f"{part}_{stride}_biases")
-        made += [(_GRAPH_INITIALIZER, _tensor(inputs[1], weights)), (_GRAPH_INITIALIZER, _tensor(inputs[2], biases))]
-        node: Fields = [
+        tensors |= {inputs[1]: _tensor(inputs[1], weights), inputs[2]: _tensor(inputs[2], biases)}
+        made: Fields = [
             *((_NODE_INPUT, name.encode()) for name in inputs),
             (_NODE_OUTPUT, given.encode()),
-            *((n, v) for n, v in nodes[0] if n not in (_NODE_INPUT, _NODE_OUTPUT, _NODE_ATTRIBUTE)),
+            *((n, v) for n, v in layer[0] if n not in (_NODE_INPUT, _NODE_OUTPUT, _NODE_ATTRIBUTE)),
         ]
-        groups = len(weights) if part == "depthwise" else 1
-        for attribute in (_read(v) for n, v in nodes[0] if n == _NODE_ATTRIBUTE):
-            grouped = (_ATTRIBUTE_NAME, b"group") in attribute
-            changed = [(n, groups if grouped and n == _ATTRIBUTE_INT else v) for n, v in attribute]
-            node.append((_NODE_ATTRIBUTE, _write(changed)))
-        made.append((_GRAPH_NODE, _write(node)))
+        for attribute in (_read(v) for n, v in layer[0] if n == _NODE_ATTRIBUTE):
+            grouped = part == "depthwise" and (_ATTRIBUTE_NAME, b"group") in attribute
+            changed = [(n, len(weights) if grouped and n == _ATTRIBUTE_INT else v) for n, v in attribute]
+            made.append((_NODE_ATTRIBUTE, _write(changed)))
+        nodes[given] = made
         taken = given
-    return made
 
 
 def _numbers(tensor: Fields) -> npt.NDArray[np.float32]:
@@ -116,10 +130,10 @@ def _numbers(tensor: Fields) -> npt.NDArray[np.float32]:
     return np.frombuffer(raw, "<f4").reshape(shape)  # type: ignore[arg-type]
 
 
-def _tensor(name: str, numbers: npt.NDArray[np.float32]) -> bytes:
+def _tensor(name: str, numbers: npt.NDArray[np.float32]) -> Fields:
     """Return a ``TensorProto``."""
     head: Fields = [*((_TENSOR_DIMS, size) for size in numbers.shape), (_TENSOR_TYPE, _FLOAT)]
-    return _write([*head, (_TENSOR_NAME, name.encode()), (_TENSOR_RAW, numbers.tobytes())])
+    return [*head, (_TENSOR_NAME, name.encode()), (_TENSOR_RAW, numbers.tobytes())]
 
 
 def _value(name: str, shape: Iterable[int | str]) -> bytes:

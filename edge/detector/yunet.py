@@ -6,7 +6,6 @@ and hash), and boxes and scores are those of ``cv2.FaceDetectorYN``, which the t
 """
 
 import math
-import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,8 +15,9 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from edge.detector.network import OUTPUTS, STRIDES, network_of
-from edge.detector.runtime import session_of
+from edge.detector.frame import Image
+from edge.detector.network import STRIDES
+from edge.detector.runtime import Network, Numbers
 from edge.detector.weights import MODEL_PATH, weights_of
 
 MODEL = "yunet-2023mar"
@@ -26,10 +26,6 @@ _OVERLAP_MOST = 0.3
 """Intersection over union at which the less confident of two boxes gives way."""
 _CANDIDATES_MOST = 5000
 _EPSILON = 1e-6
-
-Image = npt.NDArray[np.uint8]
-"""Height x width x 3, blue, green, red."""
-Numbers = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,14 +52,13 @@ class FaceDetector:
             size: longest side, in pixels, of the picture that the model sees. Frames are scaled down, never up.
             confidence: the least score of a face, 0 to 1.
             model_path: the weights.
-            providers: what may run it, best first; see :func:`edge.detector.runtime.session_of`.
+            providers: what may run it, best first; see :class:`edge.detector.runtime.Network`.
 
         Raises:
             ConfigurationError: the weights are missing or not the ones that belong here.
         """
         self._size, self._confidence = size, confidence
-        self._session = session_of(network_of(weights_of(model_path)), providers)
-        self._of_thread = threading.local()
+        self._network = Network(weights_of(model_path), providers)
 
     def detect(self, image: Image) -> list[Detection]:
         """Find the faces in ``image``, the most confident first; boxes and landmarks in its own pixels."""
@@ -72,30 +67,12 @@ class FaceDetector:
         seen_width, seen_height = max(1, round(width * scale)), max(1, round(height * scale))
         if scale < 1.0:
             image = cv2.resize(image, (seen_width, seen_height)).astype(np.uint8, copy=False)
-        blob = self._blob(image)
-        outputs: Any = self._session.run(OUTPUTS, {"input": blob})
-        rows = _decode(outputs, self._confidence)
+        rows = _decode(self._network.run(image), self._confidence)
         if not len(rows):
             return []
         rows = rows[_suppress(rows)].astype(np.float64)
         rows[:, :14] *= np.tile((width / seen_width, height / seen_height), 7)
         return [_detection(row) for row in rows.tolist()]
-
-    def _blob(self, image: Image) -> Numbers:
-        """Return ``image`` as the network takes it, 1 x 3 x height x width, padded with black to whole strides.
-
-        Each thread has a buffer of its own, and keeps it as long as the size stays: fresh memory costs as much as the
-        copy itself.
-        """
-        height, width = image.shape[:2]
-        kept: tuple[tuple[int, int], Numbers] | None = getattr(self._of_thread, "kept", None)
-        if kept is None or kept[0] != (height, width):
-            stride = STRIDES[-1]
-            kept = (height, width), np.zeros((1, 3, -(-height // stride) * stride, -(-width // stride) * stride), "f4")
-            self._of_thread.kept = kept
-        blob = kept[1]
-        blob[0, :, :height, :width] = image.transpose(2, 0, 1)
-        return blob
 
 
 def _decode(outputs: Sequence[Numbers], confidence: float) -> Numbers:
