@@ -31,6 +31,8 @@ class Frame:
 class Camera(Protocol):
     """Where frames come from."""
 
+    is_live: bool
+    """Whether it goes on by itself. Otherwise every frame of it is searched, and its time is the frames' own."""
     skipped: int
     """Frames that a live camera delivered and nobody had time for."""
     reopened: int

@@ -35,6 +35,8 @@ _log = structlog.get_logger("camera")
 class LiveCamera:
     """A V4L2 device, a network stream or a GStreamer pipeline."""
 
+    is_live = True
+
     def __init__(
         self, name: str, open_capture: Callable[[], cv2.VideoCapture], hang_seconds: float = HANG_SECONDS
     ) -> None:
