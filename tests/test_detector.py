@@ -15,9 +15,10 @@ from edge.detector.crop import clamp, crop, encode_jpeg
 from edge.detector.detector import Detector
 from edge.detector.files import VideoFile
 from edge.detector.frame import Frame
+from edge.detector.scene import WEAK_CONFIDENCE
 from edge.detector.settings import DetectorSettings
-from edge.detector.tracker import FORGET_AFTER_SECONDS, Tracker, overlap
-from edge.detector.yunet import MODEL_PATH, FaceDetector
+from edge.detector.weights import MODEL_PATH
+from edge.detector.yunet import FaceDetector
 from tests.builders import picture_of
 from wire.errors import ConfigurationError, ExitCode
 from wire.face import Face
@@ -115,42 +116,6 @@ def test_a_jpeg_that_fits_keeps_the_quality_asked_for():
     assert encode_jpeg(image, 90, 120_000) == cv2.imencode(".jpg", image, (cv2.IMWRITE_JPEG_QUALITY, 90))[1].tobytes()
 
 
-def test_a_face_keeps_its_number_while_it_moves():
-    """Two people side by side keep theirs apart; a third gets a new one."""
-    tracker = Tracker(1.0)
-    for step in range(50):
-        left, right = (step * 5, 0, 100, 100), (600 - step * 5, 300, 100, 100)
-        assert [track.number for track in tracker.follow([left, right], step / 25)] == [1, 2]
-    assert [track.number for track in tracker.follow([right, (900, 0, 50, 50), left], 2.0)] == [2, 3, 1]
-
-
-def test_a_face_out_of_sight_is_forgotten_after_a_while():
-    """Within a second it is the same face; later, or in another scene, a new one."""
-    tracker = Tracker(1.0)
-    box = (0, 0, 100, 100)
-    assert tracker.follow([box], 0)[0].number == 1
-    assert tracker.follow([box], FORGET_AFTER_SECONDS)[0].number == 1
-    assert tracker.follow([box], 2 * FORGET_AFTER_SECONDS + 0.1)[0].number == 2
-    tracker.forget()
-    assert tracker.follow([box], 2 * FORGET_AFTER_SECONDS + 0.2)[0].number == 3
-
-
-@pytest.mark.parametrize(("interval", "pictures"), [(0, 250), (0.5, 20), (1.0, 10), (3.0, 4)])
-def test_pictures_of_one_face_are_an_interval_apart(interval: float, pictures: int):
-    """By the frames' own time: 10 s at 25 frames/s."""
-    tracker = Tracker(interval)
-    due = sum(tracker.is_due(tracker.follow([(0, 0, 100, 100)], frame / 25)[0], frame / 25) for frame in range(250))
-    assert due == pictures
-
-
-@given(boxes, boxes)
-def test_overlap_is_symmetric_and_within_bounds(a, b):
-    """1 for the same box, 0 for boxes apart."""
-    assert overlap(a, b) == pytest.approx(overlap(b, a))
-    assert -1e-9 <= overlap(a, b) <= 1 + 1e-9
-    assert overlap(a, a) == pytest.approx(1)
-
-
 class Kept:
     """Custody that only remembers."""
 
@@ -164,7 +129,7 @@ class Kept:
 def detector_of(**environ: str) -> tuple[Detector, Kept]:
     settings = DetectorSettings.from_environment({"DEVICE_ID": "jetson-1", "CAMERA_NAME": "door"} | environ)
     kept: Any = Kept()
-    model = FaceDetector(settings.detect_size, settings.face_confidence)
+    model = FaceDetector(settings.detect_size, min(settings.face_confidence, WEAK_CONFIDENCE))
     return Detector(settings, VideoFile(Path(), loop=False), model, kept, Stop()), kept
 
 

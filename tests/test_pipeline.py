@@ -13,7 +13,7 @@ from demo.film import clip
 from demo.program import HOST, ROOT, await_true, find_program, free_port
 from demo.stack import BUCKET, CHAIN, Stack
 from edge.detector.outbox import Outbox
-from edge.detector.yunet import MODEL_PATH
+from edge.detector.weights import MODEL_PATH
 from tests.builders import Peer, make_face, make_faces, make_jpeg, picture_of
 from wire import face, status
 

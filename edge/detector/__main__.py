@@ -3,6 +3,7 @@
 import os
 from collections.abc import Mapping
 
+import cv2
 import structlog
 from prometheus_client import CollectorRegistry
 
@@ -10,6 +11,7 @@ from edge.detector.cameras import camera_of
 from edge.detector.custody import custody_of
 from edge.detector.detector import Detector
 from edge.detector.metrics import complaint_of, metrics_of
+from edge.detector.scene import WEAK_CONFIDENCE
 from edge.detector.settings import DetectorSettings
 from edge.detector.yunet import FaceDetector
 from wire import health, metrics
@@ -22,7 +24,12 @@ def main(environ: Mapping[str, str], stop: Stop) -> None:
     settings.configure_logging()
     structlog.get_logger("detector").info("starting", **settings.resolved())
     camera = camera_of(settings.camera_source, settings.camera_loop)
-    model = FaceDetector(settings.detect_size, settings.face_confidence)
+    cv2.setNumThreads(1)  # DETECT_THREADS says how many there are
+    model = FaceDetector(
+        settings.detect_size,
+        min(settings.face_confidence, WEAK_CONFIDENCE),
+        providers=settings.detect_providers.split(","),
+    )
     detector = Detector(settings, camera, model, custody_of(settings, stop), stop)
     metrics.serve(settings.metrics_port, metrics_of(detector), CollectorRegistry())
     health.write_regularly("detector", lambda: complaint_of(detector), stop)

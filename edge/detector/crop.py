@@ -2,7 +2,7 @@
 
 import cv2
 
-from edge.detector.yunet import Image
+from edge.detector.frame import Image
 
 _QUALITY_STEP = 10
 _LEAST_QUALITY = 30

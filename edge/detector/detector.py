@@ -1,6 +1,11 @@
-"""The detector: camera, model, tracker and custody, one frame after another."""
+"""The detector: a camera is searched, its faces are followed, and the pictures that are due go into custody.
+
+Capture, search, following, and custody each have their own threads, with little room between them.
+"""
 
 import itertools
+import os
+import queue
 import threading
 import time
 from collections.abc import Iterable
@@ -9,21 +14,28 @@ from typing import Any
 
 import structlog
 
-from edge.detector.crop import clamp, crop, encode_jpeg
+from edge.detector.crop import clamp, encode_jpeg
 from edge.detector.custody import Custody
 from edge.detector.frame import Camera, Frame
+from edge.detector.gate import MotionGate
+from edge.detector.scene import Scene
+from edge.detector.search import Search, Seen
 from edge.detector.settings import DetectorSettings
-from edge.detector.tracker import Tracker
-from edge.detector.yunet import MODEL, Detection, FaceDetector
+from edge.detector.shots import Shot
+from edge.detector.yunet import MODEL, FaceDetector
 from wire import status, topics
 from wire.errors import ConfigurationError
 from wire.face import Face, mint_id
-from wire.process import Stop, spawn
+from wire.process import STOP_SECONDS, Stop, spawn
 from wire.topics import Origin
 
 STATUS_SECONDS = 2.0
 FINISH_SECONDS = 60.0
 """How long a detector without a camera goes on for the faces that an earlier run has left."""
+_THREADS_MOST = 4
+"""Of those that search, unless more are asked for."""
+_DUE_MOST = 16
+"""Frames with shots that are due and not yet in custody: then whoever follows the faces waits for the disk."""
 
 _log = structlog.get_logger("detector")
 
@@ -35,8 +47,8 @@ class Detector:
         self, settings: DetectorSettings, camera: Camera, model: FaceDetector, custody: Custody, stop: Stop
     ) -> None:
         self.frames = 0
-        self.faces = 0
-        """Detections of the size that counts, sent or not."""
+        self.still = 0
+        """Frames among them that were not searched, since nothing had moved."""
         self.sent = 0
         """Faces handed over to custody."""
         self.last_frame_at = time.monotonic()
@@ -44,15 +56,19 @@ class Detector:
         self.film_is_over = False
         """The camera has ended; the last receipts are awaited."""
         self._settings, self._camera, self._model, self._custody, self._stop = settings, camera, model, custody, stop
-        self._tracker = Tracker(settings.face_interval)
+        self._gate = MotionGate(settings.face_interval)
+        self._scene = Scene(settings)
         self._origin = Origin(settings.device_id, settings.camera_name)
+        self._due: queue.Queue[list[Shot] | None] = queue.Queue(_DUE_MOST)
         self._finished = threading.Event()
 
     def run(self) -> None:
         """Work until the camera ends and every face has reached its goal, or until asked to stop."""
-        frames = self._camera.frames(self._stop)
+        threads = self._settings.detect_threads or min(_cores(), _THREADS_MOST)
+        frames = Search(self._camera, self._model, self._gate, threads, self._stop).frames()
         try:
-            first = next(frames, None)  # before anything is connected: without a camera there is nothing to start
+            # Before anything is connected: without a camera there is nothing to start.
+            first = next((seen for seen in frames if seen is not None), None)
             if first is not None:
                 self._work(itertools.chain((first,), frames))
         except ConfigurationError as mistake:
@@ -64,12 +80,18 @@ class Detector:
         finally:
             self._custody.close()
 
-    def _work(self, frames: Iterable[Frame]) -> None:
+    def _work(self, frames: Iterable[Seen | None]) -> None:
         self._custody.start()
         reporter = spawn("status", self._report_until_finished, self._stop)
+        keeper = spawn("keeper", self._keep_what_is_due, self._stop)
         try:
-            for frame in frames:
-                self.step(frame)
+            try:
+                for seen in frames:
+                    self._pass_on(self._see(seen) if seen is not None else self._scene.pause())
+            finally:
+                self._pass_on(self._scene.end())
+                self._pass_on(None)
+                keeper.join(STOP_SECONDS if self._stop else None)
             self.film_is_over = True
             if not self._stop:
                 _log.info("the camera has ended, waiting for the last receipts", **self.facts())
@@ -80,41 +102,52 @@ class Detector:
             _log.info("ended", **self.facts())
 
     def step(self, frame: Frame) -> list[Face]:
-        """Find the faces of one frame and hand over those that are due."""
-        self.last_frame_at = time.monotonic()
-        if frame.new_scene:
-            self._tracker.forget()
-        least = self._settings.face_min_size
-        detections = [found for found in self._model.detect(frame.image) if min(found.box[2:]) >= least]
-        tracks = self._tracker.follow([found.box for found in detections], frame.clock)
-        due = [
-            self._face(frame, found, track.number)
-            for found, track in zip(detections, tracks, strict=True)
-            if self._tracker.is_due(track, frame.clock)
-        ]
-        if due:
-            self._custody.keep(due)
-        self.frames += 1
-        self.faces += len(detections)
-        self.sent += len(due)
-        return due
+        """Search one frame and hand over the faces that are due, all in the thread of the caller."""
+        searched = self._gate.opens_for(frame)
+        return self._keep(self._see(Seen(frame, self._model.detect(frame.image) if searched else None)))
 
-    def _face(self, frame: Frame, found: Detection, track: int) -> Face:
-        settings, (height, width) = self._settings, frame.image.shape[:2]
-        captured_at = _whole_milliseconds(frame.captured_at)
+    def _see(self, seen: Seen) -> list[Shot]:
+        self.last_frame_at = time.monotonic()
+        self.frames += 1
+        self.still += seen.detections is None
+        return self._scene.see(seen.frame, seen.detections)
+
+    def _pass_on(self, shots: list[Shot] | None) -> None:
+        """Hand shots to the thread that keeps them; None ends it."""
+        waiting = shots is None or bool(shots)
+        while waiting and not self._stop.failure:
+            try:
+                self._due.put(shots, timeout=STATUS_SECONDS)
+                waiting = False
+            except queue.Full:  # the disk is slow, or whoever keeps has failed
+                continue
+
+    def _keep_what_is_due(self) -> None:
+        while (shots := self._due.get()) is not None:
+            self._keep(shots)
+
+    def _keep(self, shots: list[Shot]) -> list[Face]:
+        """Commit the faces that are due at one frame, all of them at once."""
+        faces = [self._face(shot) for shot in shots]
+        if faces:
+            self._custody.keep(faces)
+        self.sent += len(faces)
+        return faces
+
+    def _face(self, shot: Shot) -> Face:
+        settings, found = self._settings, shot.found
+        captured_at = _whole_milliseconds(shot.captured_at)
         first, second, third, fourth, fifth = found.landmarks
         return Face(
             id=mint_id(captured_at),
             origin=self._origin,
             captured_at=captured_at,
-            jpeg=encode_jpeg(
-                crop(frame.image, found.box, settings.face_margin), settings.face_jpeg_quality, settings.face_max_bytes
-            ),
+            jpeg=encode_jpeg(shot.picture, settings.face_jpeg_quality, settings.face_max_bytes),
             confidence=found.confidence,
-            box=clamp(found.box, width, height),
+            box=clamp(found.box, *shot.framesize),
             landmarks=(first, second, third, fourth, fifth),
-            framesize=(width, height),
-            track=track,
+            framesize=shot.framesize,
+            track=shot.track,
             model=MODEL,
             latitude=settings.device_latitude,
             longitude=settings.device_longitude,
@@ -141,9 +174,10 @@ class Detector:
         """Return what status tells of the detector."""
         return {
             "frames": self.frames,
+            "still": self.still,
             "skipped": self._camera.skipped,
             "reopened": self._camera.reopened,
-            "faces": self.faces,
+            "faces": self._scene.faces,
             "sent": self.sent,
             **self._custody.facts(),
         }
@@ -151,3 +185,8 @@ class Detector:
 
 def _whole_milliseconds(moment: datetime) -> datetime:
     return moment.replace(microsecond=moment.microsecond // 1000 * 1000)
+
+
+def _cores() -> int:
+    """Return how many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -9,8 +9,7 @@ import cv2
 import numpy as np
 import structlog
 
-from edge.detector.frame import Frame
-from edge.detector.yunet import Image
+from edge.detector.frame import Frame, Image
 from wire.errors import ConfigurationError, ExitCode
 from wire.process import Stop
 
@@ -24,6 +23,7 @@ _log = structlog.get_logger("camera")
 class VideoFile:
     """A video. Its frames are as far apart as they were filmed, counted from the moment when it was opened."""
 
+    is_live = False
     skipped = 0
     reopened = 0
 
@@ -64,6 +64,7 @@ class VideoFile:
 class ImageFolder:
     """A folder of images, in the order of their names. Each is a scene of its own, captured when it is read."""
 
+    is_live = False
     skipped = 0
     reopened = 0
 

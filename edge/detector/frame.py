@@ -5,8 +5,13 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
-from edge.detector.yunet import Image
+import numpy as np
+import numpy.typing as npt
+
 from wire.process import Stop
+
+Image = npt.NDArray[np.uint8]
+"""Height x width x 3, blue, green, red."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +31,8 @@ class Frame:
 class Camera(Protocol):
     """Where frames come from."""
 
+    is_live: bool
+    """Whether it goes on by itself. Otherwise every frame of it is searched, and its time is the frames' own."""
     skipped: int
     """Frames that a live camera delivered and nobody had time for."""
     reopened: int

@@ -12,8 +12,7 @@ from datetime import UTC, datetime
 import cv2
 import structlog
 
-from edge.detector.frame import Frame
-from edge.detector.yunet import Image
+from edge.detector.frame import Frame, Image
 from wire.backoff import delay_seconds
 from wire.errors import ConfigurationError, ExitCode
 from wire.process import Stop
@@ -35,6 +34,8 @@ _log = structlog.get_logger("camera")
 
 class LiveCamera:
     """A V4L2 device, a network stream or a GStreamer pipeline."""
+
+    is_live = True
 
     def __init__(
         self, name: str, open_capture: Callable[[], cv2.VideoCapture], hang_seconds: float = HANG_SECONDS

@@ -32,6 +32,14 @@ class DetectorSettings(DeviceSettings, MqttSettings):
     device_longitude: Annotated[float, Field(ge=-180, le=180), Expected("degrees from -180 to 180")] | None = None
     detect_size: Annotated[int, Field(ge=32, le=4096), Expected("pixels from 32 to 4096")] = 640
     """Longest side, in pixels, of the picture that the model sees."""
+    detect_threads: Annotated[int, Field(ge=1, le=64), Expected("threads from 1 to 64")] | None = None
+    """Frames that are searched at once, each by one thread. Default: as many as there are cores, 4 at most."""
+    detect_providers: Annotated[
+        str,
+        Field(pattern=r"^(tensorrt|cuda|cpu)(,(tensorrt|cuda|cpu))*$"),
+        Expected("tensorrt, cuda and cpu, or some of them, comma separated, best first"),
+    ] = "tensorrt,cuda,cpu"
+    """What may run the model, best first; what is not there is passed over."""
     face_confidence: Fraction = 0.7
     """The least score of a face."""
     face_min_size: Annotated[int, Field(ge=1, le=4096), Expected("pixels from 1 to 4096")] = 32
@@ -39,7 +47,7 @@ class DetectorSettings(DeviceSettings, MqttSettings):
     face_margin: Annotated[float, Field(ge=0, le=4), Expected("a number from 0 to 4")] = 0.25
     """Of the box, added on each side of the crop."""
     face_interval: Seconds = 1.0
-    """Seconds between pictures of the same face; 0 sends every detection."""
+    """Seconds from one best picture of a face to the next; 0 sends every detection."""
     face_jpeg_quality: Annotated[int, Field(ge=10, le=100), Expected("a JPEG quality from 10 to 100")] = 90
     face_max_bytes: Annotated[
         int, Field(ge=4096, le=LARGEST_PAYLOAD_BYTES), Expected(f"bytes from 4096 to {LARGEST_PAYLOAD_BYTES}")

@@ -1,17 +1,47 @@
-"""Which face is which from frame to frame, and whose turn it is to have its picture sent."""
+"""Which face is which from frame to frame.
 
+A face is looked for where its movement so far takes it, and by what it looks like: so a number survives that somebody
+else passes in front of it. Weak detections, of too low a score to be sent, keep a face's number too (the idea of Zhang
+et al., «ByteTrack: Multi-Object Tracking by Associating Every Detection Box», ECCV 2022).
+"""
+
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from edge.detector.crop import crop
+from edge.detector.frame import Image
 
 Box = tuple[float, float, float, float]
 """x, y, width, height in pixels."""
+Look = npt.NDArray[np.float32]
+"""What a face looks like: a unit vector."""
 
-LEAST_OVERLAP = 0.3
-"""Intersection over union at which two boxes of successive frames are one face."""
-FORGET_AFTER_SECONDS = 1.0
+FORGET_AFTER_SECONDS = 2.0
 """How long a face may be out of sight and keep its number."""
-_HALF_A_FRAME_SECONDS = 0.01
-"""Frames do not fall on whole intervals; a picture may come this much early rather than one frame late."""
+_REACH, _REACH_PER_SECOND = 0.8, 1.5
+"""How far from where it is expected a face may be, in widths of its own: at once, and more for each second unseen."""
+_PREDICTED_MOST_SECONDS = 1.0
+"""How far ahead a movement is drawn out."""
+_STEADY_SECONDS = 0.25
+"""Over how long a movement is averaged: boxes tremble by a few pixels."""
+_LEAST_LIKENESS_OF_SIZE = 0.4
+"""Of the areas of two boxes that are one face, the smaller over the larger."""
+_LEAST_LIKENESS_OF_LOOK = 0.1
+"""Of a face that was out of sight for a while: the cosine of two looks. One person's, 1 s apart, is 0.6 or more."""
+_OUT_OF_SIGHT_SECONDS = 0.4
+_COVERED = 0.05
+"""Intersection over union from which two faces may cover each other."""
+_LOOK_PIXELS = 8
+_LOOK_MARGIN = 0.2
+_LOOK_WEIGHT = 1.0
+_LOOK_LEARNT = 0.2
+"""How much of what a face looks like is taken from each frame."""
 
 
 @dataclass(slots=True)
@@ -22,64 +52,93 @@ class Track:
     box: Box
     seen: float
     """When it was last seen, in seconds of the camera's clock."""
-    sent: float | None = None
-    """When its picture was last sent, in seconds of the camera's clock."""
+    look: Look | None = None
+    velocity: tuple[float, float] = (0.0, 0.0)
+    """Of the middle of its box, in pixels a second."""
 
 
 class Tracker:
-    """Gives each face a number, by the overlap of its box with the last one seen."""
+    """Gives each face a number."""
 
-    def __init__(self, interval_seconds: float) -> None:
-        """Set up a tracker.
-
-        Args:
-            interval_seconds: the least time between two pictures of one face; 0 sends every one.
-        """
-        self._interval = interval_seconds
+    def __init__(self) -> None:
         self._tracks: list[Track] = []
+        self._followed: set[int] = set()
+        """Numbers that have been found in the frame at hand."""
         self._last_number = 0
 
     def forget(self) -> None:
         """Forget every face, for what comes next is another scene. Numbers are not used again."""
         self._tracks.clear()
 
-    def follow(self, boxes: Sequence[Box], clock: float) -> list[Track]:
-        """Assign each box of one frame to a track, the best overlap first.
+    def follow(self, boxes: Sequence[Box], clock: float, looks: Sequence[Look | None] | None = None) -> list[Track]:
+        """Assign each box of one frame to a track, the likeliest first, or to a new one.
 
         Args:
             boxes: the faces in the frame.
             clock: the frame's time, in seconds.
+            looks: what each of them looks like; see :func:`look_of`.
 
         Returns:
             A track for each box, in their order.
         """
         self._tracks = [track for track in self._tracks if clock - track.seen <= FORGET_AFTER_SECONDS]
-        pairs = sorted(
-            ((overlap(box, track.box), index, track) for index, box in enumerate(boxes) for track in self._tracks),
-            key=lambda pair: -pair[0],
-        )
+        looks = looks or [None] * len(boxes)
+        self._followed.clear()
+        assigned = self._assign(boxes, clock, looks)
+        tracks = []
+        for index, (box, look) in enumerate(zip(boxes, looks, strict=True)):
+            track = assigned.get(index)
+            if track is None:
+                self._last_number += 1
+                track = Track(self._last_number, box, clock, look)
+                self._tracks.append(track)
+                self._followed.add(track.number)
+            tracks.append(track)
+        return tracks
+
+    def linger(self, boxes: Sequence[Box], clock: float, looks: Sequence[Look | None]) -> None:
+        """Let weak detections keep alive those tracks that have not been seen in this frame; none begins a track."""
+        self._assign(boxes, clock, looks)
+
+    def rest(self, clock: float) -> None:
+        """Note a frame in which nothing has moved since the last one that was searched."""
+        for track in self._tracks:
+            if track.number in self._followed:
+                track.seen = clock
+
+    def knows(self, number: int) -> bool:
+        """Tell whether a face of this number is still looked for."""
+        return any(track.number == number for track in self._tracks)
+
+    def _assign(self, boxes: Sequence[Box], clock: float, looks: Sequence[Look | None]) -> dict[int, Track]:
+        pairs = [
+            (likeness, index, track)
+            for track in self._tracks
+            if track.number not in self._followed
+            for index, box in enumerate(boxes)
+            if (likeness := _likeness(track, box, looks[index], clock)) is not None
+        ]
         assigned: dict[int, Track] = {}
-        taken: set[int] = set()
-        for score, index, track in pairs:
-            if score >= LEAST_OVERLAP and index not in assigned and track.number not in taken:
+        for _, index, track in sorted(pairs, key=lambda pair: -pair[0]):
+            if index not in assigned and track.number not in self._followed:
                 assigned[index] = track
-                taken.add(track.number)
-        return [self._update(assigned.get(index), box, clock) for index, box in enumerate(boxes)]
+                self._followed.add(track.number)
+        for index, track in assigned.items():
+            look = None if self._is_covered(track, boxes[index]) else looks[index]
+            _update(track, boxes[index], look, clock)
+        return assigned
 
-    def is_due(self, track: Track, clock: float) -> bool:
-        """Tell whether it is time for a picture of ``track``, and if so, note that it has been taken."""
-        if track.sent is not None and clock - track.sent < self._interval - _HALF_A_FRAME_SECONDS:
-            return False
-        track.sent = clock
-        return True
+    def _is_covered(self, track: Track, box: Box) -> bool:
+        """Tell whether somebody else is or was where this face is: then its look may be theirs, in part."""
+        return any(other is not track and overlap(other.box, box) > _COVERED for other in self._tracks)
 
-    def _update(self, track: Track | None, box: Box, clock: float) -> Track:
-        if track is None:
-            self._last_number += 1
-            track = Track(self._last_number, box, clock)
-            self._tracks.append(track)
-        track.box, track.seen = box, clock
-        return track
+
+def look_of(image: Image, box: Box) -> Look:
+    """Return what the face in ``box`` looks like: its pixels, very few, without their brightness and contrast."""
+    few: Any = cv2.resize(crop(image, box, _LOOK_MARGIN), (_LOOK_PIXELS, _LOOK_PIXELS), interpolation=cv2.INTER_AREA)
+    vector = few.astype(np.float32).ravel()
+    vector -= vector.mean()
+    return vector / max(float(np.linalg.norm(vector)), 1e-6)  # type: ignore[no-any-return]
 
 
 def overlap(a: Box, b: Box) -> float:
@@ -90,3 +149,42 @@ def overlap(a: Box, b: Box) -> float:
         return 0.0
     shared = width * height
     return shared / (a[2] * a[3] + b[2] * b[3] - shared)
+
+
+def _likeness(track: Track, box: Box, look: Look | None, clock: float) -> float | None:
+    """Return how likely ``box`` is the face of ``track``; None where it cannot be."""
+    unseen = clock - track.seen
+    ahead = min(unseen, _PREDICTED_MOST_SECONDS)
+    x, y, width, height = track.box
+    expected = (x + track.velocity[0] * ahead, y + track.velocity[1] * ahead, width, height)
+    sizes = sorted((width * height, box[2] * box[3]))
+    reach = (_REACH + _REACH_PER_SECOND * ahead) * (width + box[2]) / 2
+    away = min(math.dist(_middle(expected), _middle(box)), math.dist(_middle(track.box), _middle(box)))
+    if away > reach or sizes[0] < _LEAST_LIKENESS_OF_SIZE * sizes[1]:
+        return None
+    likeness = overlap(expected, box) - away / reach
+    if look is not None and track.look is not None:
+        same_look = float(look @ track.look)
+        if unseen > _OUT_OF_SIGHT_SECONDS and same_look < _LEAST_LIKENESS_OF_LOOK:
+            return None
+        likeness += _LOOK_WEIGHT * same_look
+    return likeness
+
+
+def _update(track: Track, box: Box, look: Look | None, clock: float) -> None:
+    seconds = clock - track.seen
+    if seconds > 0:
+        learnt = seconds / (seconds + _STEADY_SECONDS)
+        (x, y), (old_x, old_y) = _middle(box), _middle(track.box)
+        track.velocity = (
+            track.velocity[0] + learnt * ((x - old_x) / seconds - track.velocity[0]),
+            track.velocity[1] + learnt * ((y - old_y) / seconds - track.velocity[1]),
+        )
+    if look is not None and track.look is not None:
+        mixed = track.look + _LOOK_LEARNT * (look - track.look)
+        look = (mixed / max(float(np.linalg.norm(mixed)), 1e-6)).astype(np.float32)
+    track.box, track.seen, track.look = box, clock, look if look is not None else track.look
+
+
+def _middle(box: Box) -> tuple[float, float]:
+    return box[0] + box[2] / 2, box[1] + box[3] / 2
