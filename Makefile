@@ -3,7 +3,7 @@
 VENV := .venv
 RUN := $(VENV)/bin/python
 
-.PHONY: help demo test lint audit bench chaos compose-test lock clean
+.PHONY: help demo test lint audit bench bench-detector chaos compose-test lock clean
 
 help: ## what can be made
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 15
@@ -29,6 +29,9 @@ audit: $(VENV)/.ready ## dangerous code, and packages with known vulnerabilities
 
 bench: $(VENV)/.ready ## throughput, latency and memory of the whole chain
 	@$(RUN) -m benchmarks.pipeline
+
+bench-detector: $(VENV)/.ready ## the detector beside its peers; LABELS=set.json for accuracy
+	@$(RUN) -m benchmarks.detector $(foreach set,$(LABELS),--labels $(set))
 
 chaos: $(VENV)/.ready ## kill everything at random and count the faces; FAULTS=100 FACES=3000 SEED=...
 	@$(RUN) -m tests.chaos $(if $(FAULTS),--faults $(FAULTS)) $(if $(FACES),--faces $(FACES)) $(if $(SEED),--seed $(SEED))

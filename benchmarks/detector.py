@@ -98,10 +98,10 @@ def speed(interpreters: Mapping[str, str], folder: Path, rounds: int) -> None:
                     memory[name] = measured["bytes"]
     columns = [*(f"{size} px" for size in SIZES), "640 px, 2 cores", "memory at 640 px"]
     show(
-        f"Milliseconds per picture, model and decoding: median (least to most) of {rounds} rounds",
+        f"Milliseconds per picture, model and decoding: median of {rounds} rounds",
         ["", *columns],
         [
-            [name, *(spread(took[name, cores, size], ".1f") for cores, size in settings), megabytes(memory[name])]
+            [name, *(f"{np.median(took[name, cores, size]):.1f}" for cores, size in settings), megabytes(memory[name])]
             for name in interpreters
         ],
     )
