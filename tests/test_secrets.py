@@ -11,7 +11,7 @@ NOT_SECRETS = {
     (".env.edge.example", "Basic Auth Credentials"): "the form of a camera's address",
     (".env.trial", "Secret Keyword"): "the trial's own S3 server listens on loopback; the README says so",
     ("cloud/pki/bundle.py", "Basic Auth Credentials"): "the form of a camera's address",
-    ("edge/detector/yunet.py", "Hex High Entropy String"): "the SHA-256 of the model's weights",
+    ("edge/detector/weights.py", "Hex High Entropy String"): "the SHA-256 of the model's weights",
     ("tests/test_cameras.py", "Basic Auth Credentials"): "must not appear in a log: that is the test",
     ("tests/test_local_broker.py", "Secret Keyword"): "made up, for a broker that lives as long as its test",
     ("tests/test_settings.py", "Basic Auth Credentials"): "must not appear in a log: that is the test",
