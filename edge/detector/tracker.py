@@ -135,7 +135,9 @@ class Tracker:
 
 def look_of(image: Image, box: Box) -> Look:
     """Return what the face in ``box`` looks like: its pixels, very few, without their brightness and contrast."""
-    few: Any = cv2.resize(crop(image, box, _LOOK_MARGIN), (_LOOK_PIXELS, _LOOK_PIXELS), interpolation=cv2.INTER_AREA)
+    face = crop(image, box, _LOOK_MARGIN)
+    step = max(1, min(face.shape[:2]) // (4 * _LOOK_PIXELS))  # a few pixels for each that is wanted will do
+    few: Any = cv2.resize(face[::step, ::step], (_LOOK_PIXELS, _LOOK_PIXELS), interpolation=cv2.INTER_AREA)
     vector = few.astype(np.float32).ravel()
     vector -= vector.mean()
     return vector / max(float(np.linalg.norm(vector)), 1e-6)  # type: ignore[no-any-return]
