@@ -177,6 +177,7 @@ class Detector:
             "still": self.still,
             "skipped": self._camera.skipped,
             "reopened": self._camera.reopened,
+            "spoiled": self._camera.spoiled,
             "faces": self._scene.faces,
             "sent": self.sent,
             **self._custody.facts(),

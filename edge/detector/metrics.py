@@ -20,6 +20,7 @@ def metrics_of(detector: Detector) -> list[Metric]:
         counter("facewire_frames_total", "Frames looked at.", fact("frames")),
         counter("facewire_frames_still_total", "Frames not searched, as nothing had moved.", fact("still")),
         counter("facewire_frames_skipped_total", "Frames that nobody had time for.", fact("skipped")),
+        counter("facewire_frames_spoiled_total", "Frames that are green, cut off or none.", fact("spoiled")),
         counter("facewire_camera_reopens_total", "Times the camera was opened again.", fact("reopened")),
         counter("facewire_faces_total", "Faces seen, sent or not.", fact("faces")),
         counter("facewire_faces_due_total", "Faces handed over to be sent.", fact("sent")),
