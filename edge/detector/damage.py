@@ -1,8 +1,8 @@
 """Frames that a camera, its driver or its link has spoiled: none at all, green or grey all over, or cut off half-way.
 
 A decoder that runs out of data, or a driver that loses part of a transfer, leaves the rest of the picture at what a
-codec calls nothing: green (luma and chroma 0) or grey (128). So a frame is spoiled where more of it than usual, from the
-bottom up, is of one of these colours, without any noise. Black and white are left alone: a lens has those.
+codec calls nothing: green (luma and chroma 0) or grey (128). So a frame is spoiled where more of it than usual, from
+the bottom up, is of one of these colours, without any noise. Black and white are left alone: a lens has those.
 """
 
 from typing import Any
