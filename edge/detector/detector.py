@@ -179,6 +179,7 @@ class Detector:
             "reopened": self._camera.reopened,
             "spoiled": self._camera.spoiled,
             "faces": self._scene.faces,
+            "doubted": self._scene.doubted,
             "sent": self.sent,
             **self._custody.facts(),
         }

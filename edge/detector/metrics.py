@@ -23,6 +23,7 @@ def metrics_of(detector: Detector) -> list[Metric]:
         counter("facewire_frames_spoiled_total", "Frames that are green, cut off or none.", fact("spoiled")),
         counter("facewire_camera_reopens_total", "Times the camera was opened again.", fact("reopened")),
         counter("facewire_faces_total", "Faces seen, sent or not.", fact("faces")),
+        counter("facewire_faces_doubted_total", "Detections that are doubtful, not sent.", fact("doubted")),
         counter("facewire_faces_due_total", "Faces handed over to be sent.", fact("sent")),
         counter("facewire_faces_published_total", "Faces published, copies too.", fact("published")),
         counter("facewire_faces_resent_total", "Copies among them.", fact("resent")),

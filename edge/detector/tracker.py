@@ -55,6 +55,8 @@ class Track:
     look: Look | None = None
     velocity: tuple[float, float] = (0.0, 0.0)
     """Of the middle of its box, in pixels a second."""
+    sightings: int = 1
+    """Frames in which it was found, weakly or not."""
 
 
 class Tracker:
@@ -186,6 +188,7 @@ def _update(track: Track, box: Box, look: Look | None, clock: float) -> None:
         mixed = track.look + _LOOK_LEARNT * (look - track.look)
         look = (mixed / max(float(np.linalg.norm(mixed)), 1e-6)).astype(np.float32)
     track.box, track.seen, track.look = box, clock, look if look is not None else track.look
+    track.sightings += 1
 
 
 def _middle(box: Box) -> tuple[float, float]:
