@@ -177,7 +177,9 @@ class Detector:
             "still": self.still,
             "skipped": self._camera.skipped,
             "reopened": self._camera.reopened,
+            "spoiled": self._camera.spoiled,
             "faces": self._scene.faces,
+            "doubted": self._scene.doubted,
             "sent": self.sent,
             **self._custody.facts(),
         }

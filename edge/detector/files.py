@@ -26,6 +26,7 @@ class VideoFile:
     is_live = False
     skipped = 0
     reopened = 0
+    spoiled = 0
 
     def __init__(self, path: Path, loop: bool) -> None:
         self._path, self._loop = path, loop
@@ -67,6 +68,7 @@ class ImageFolder:
     is_live = False
     skipped = 0
     reopened = 0
+    spoiled = 0
 
     def __init__(self, path: Path, loop: bool) -> None:
         self._path, self._loop = path, loop

@@ -37,6 +37,8 @@ class Camera(Protocol):
     """Frames that a live camera delivered and nobody had time for."""
     reopened: int
     """How often a live camera was opened again after it had failed or hung."""
+    spoiled: int
+    """Frames of a live camera that were green, cut off, or no pictures at all."""
 
     def frames(self, stop: Stop) -> Iterator[Frame]:
         """Yield frames until the camera ends or ``stop`` is set.

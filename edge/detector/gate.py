@@ -50,8 +50,10 @@ class MotionGate:
 
 def _small(frame: Frame) -> Any:
     """Return the frame at a low resolution, grey and smoothed: averages of many pixels, in which noise is little."""
-    height, width = frame.image.shape[:2]
+    step = max(1, max(frame.image.shape) // (4 * _LONGEST_SIDE))  # sixteen pixels for each will do
+    image = frame.image[::step, ::step]
+    height, width = image.shape[:2]
     scale = min(1.0, _LONGEST_SIDE / max(height, width))
     size = (max(1, round(width * scale)), max(1, round(height * scale)))
-    small = cv2.resize(frame.image, size, interpolation=cv2.INTER_AREA)
+    small = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
     return cv2.blur(cv2.cvtColor(small, cv2.COLOR_BGR2GRAY), (3, 3))

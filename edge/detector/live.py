@@ -1,28 +1,36 @@
 """Cameras that are live: always the newest frame, and a watchdog that opens the camera again when it hangs.
 
 ``cv2.VideoCapture.read`` can block for good on a lost network camera and cannot be interrupted. So each capture has
-a thread of its own, which the watchdog leaves behind when it opens another.
+a thread of its own, which the watchdog leaves behind when it opens another; only so many of them.
 """
 
+import contextlib
 import threading
 import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
+from typing import Any
 
 import cv2
 import structlog
 
-from edge.detector.frame import Frame, Image
+from edge.detector.damage import DamageFilter
+from edge.detector.frame import Frame
 from wire.backoff import delay_seconds
 from wire.errors import ConfigurationError, ExitCode
 from wire.process import Stop
 
 HANG_SECONDS = 10.0
-"""A camera without a frame for this long is opened again."""
+"""A camera without a frame for this long is opened again, whatever its pace."""
+HANG_LEAST_SECONDS = 4.0
+HANG_GAPS = 20
+"""One that has shown its pace is opened again after so many times its longest gap, but not before the above."""
+HUNG_MOST = 8
+"""Captures left behind that still hang: then another is opened only once one of them has ended."""
 OPEN_SECONDS = 20.0
 """How long opening a camera may take."""
 REOPEN_FIRST_SECONDS = 0.5
-REOPEN_MOST_SECONDS = 4.0
+REOPEN_MOST_SECONDS = 3.0
 """The longest pause before a camera that is gone is opened again."""
 RELEASE_SECONDS = 1.0
 """How long the end of the process waits for a camera to be let go."""
@@ -45,10 +53,11 @@ class LiveCamera:
         Args:
             name: what the log calls it, without credentials.
             open_capture: opens it.
-            hang_seconds: how long it may go without a frame.
+            hang_seconds: how long it may go without a frame at the most.
         """
         self.skipped = 0
         self.reopened = 0
+        self.spoiled = 0
         self._name, self._open_capture, self._hang_seconds = name, open_capture, hang_seconds
 
     def frames(self, stop: Stop) -> Iterator[Frame]:
@@ -59,11 +68,11 @@ class LiveCamera:
                 f"CAMERA_SOURCE is '{self._name}': expected a camera that can be opened", ExitCode.NO_INPUT
             )
         failures = 0
+        left_behind: list[_Reader] = []
         while not stop:
-            new_scene = True
-            for image, captured_at, clock in self._read(reader, stop):
-                yield Frame(image, captured_at, clock, new_scene)
-                new_scene, failures = False, 0
+            for frame in self._read(reader, stop):
+                yield frame
+                failures = 0
             reader.abandon()
             if stop:
                 reader.wait_end(RELEASE_SECONDS)
@@ -71,29 +80,45 @@ class LiveCamera:
             self.reopened += 1
             failures += 1
             stop.wait(delay_seconds(failures, REOPEN_FIRST_SECONDS, REOPEN_MOST_SECONDS))
+            left_behind = [one for one in (*left_behind, reader) if not one.ended]
+            while len(left_behind) >= HUNG_MOST and not stop:
+                stop.wait(_POLL_SECONDS)
+                left_behind = [one for one in left_behind if not one.ended]
             reader = _Reader(self._open_capture)
             reader.wait_open(OPEN_SECONDS, stop)
 
-    def _read(self, reader: "_Reader", stop: Stop) -> Iterator[tuple[Image, datetime, float]]:
-        last = time.monotonic()
+    def _read(self, reader: "_Reader", stop: Stop) -> Iterator[Frame]:
+        """Yield the sound frames of one capture, until it ends or hangs; the first begins a scene."""
+        damage, shape = DamageFilter(), None
+        patience, came_at, has_paced = self._hang_seconds, time.monotonic(), False
+        longest_gap = 0.0
         while not stop:
             taken = reader.take(_POLL_SECONDS)
+            now = time.monotonic()
             if taken is not None:
                 self.skipped += taken.skipped
-                last = time.monotonic()
-                yield taken.image, taken.captured_at, taken.clock
+                if has_paced:
+                    longest_gap = max(longest_gap, (now - came_at) / (1 + taken.skipped))
+                    patience = min(self._hang_seconds, max(HANG_LEAST_SECONDS, HANG_GAPS * longest_gap))
+                came_at, has_paced = now, True
+                image = damage.sound(taken.image, taken.clock)
+                if image is None:
+                    self.spoiled += 1
+                    continue
+                yield Frame(image, taken.captured_at, taken.clock, new_scene=image.shape != shape)
+                shape = image.shape
             elif reader.ended:
-                _log.warning("the camera is gone, opening it again", camera=self._name)
+                _log.warning("the camera is gone, opening it again", camera=self._name, reason=reader.reason)
                 return
-            elif time.monotonic() - last > self._hang_seconds:
-                _log.warning("the camera hangs, opening it again", camera=self._name, seconds=self._hang_seconds)
+            elif now - came_at > patience:
+                _log.warning("the camera hangs, opening it again", camera=self._name, seconds=round(patience, 1))
                 return
 
 
 class _Shot:
     """The newest frame of a capture, and how many before it nobody took."""
 
-    def __init__(self, image: Image, skipped: int) -> None:
+    def __init__(self, image: Any, skipped: int) -> None:
         self.image, self.skipped = image, skipped
         self.captured_at, self.clock = datetime.now(UTC), time.monotonic()
 
@@ -108,6 +133,8 @@ class _Reader:
         self._abandoned = False
         self.opened = False
         self.ended = False
+        self.reason: str | None = None
+        """What the driver complained of."""
         self._thread = threading.Thread(target=self._run, name="camera", daemon=True)
         self._thread.start()
 
@@ -135,8 +162,9 @@ class _Reader:
         self._thread.join(seconds)
 
     def _run(self) -> None:
-        capture = self._open_capture()
+        capture = None
         try:
+            capture = self._open_capture()
             with self._changed:
                 self.opened = capture.isOpened()
                 self._changed.notify_all()
@@ -146,10 +174,15 @@ class _Reader:
                     break
                 with self._changed:
                     skipped = self._shot.skipped + 1 if self._shot is not None else 0
-                    self._shot = _Shot(image, skipped)  # type: ignore[arg-type]
+                    self._shot = _Shot(image, skipped)
                     self._changed.notify_all()
+        except Exception as failure:  # noqa: BLE001 (whatever a driver does, the camera is opened again)
+            self.reason = " ".join(str(failure).split())
         finally:
+            if capture is not None:
+                with contextlib.suppress(Exception):
+                    capture.release()
             with self._changed:
+                self._shot = None if self._abandoned else self._shot
                 self.ended = True
                 self._changed.notify_all()
-            capture.release()

@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Sequence
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -23,7 +24,7 @@ _QUIET = 3
 
 _STRIP_ROWS = 192
 _STRIPS_ABOVE_PIXELS = 640 * 640
-"""Pictures with more pixels are taken in strips: what is between the first layers would not fit into caches."""
+"""Larger pictures are taken in strips by a CPU: what is between the first layers would not fit into its caches."""
 _HALO_ROWS = 24
 """What the stem looks at beyond a strip: 1 + 2 x 1 + 4 x 4 rows, in whole cells."""
 _BUFFERS_MOST = 4
@@ -46,29 +47,25 @@ class Network:
         """
         there = set(onnxruntime.get_available_providers())
         chosen = [_PROVIDERS[name] for name in (*providers, "cpu") if _PROVIDERS[name] in there]
-        self.provider: str = _CPU
+        self._weights = weights
+        self._whole = session_of(network_of(weights), list(dict.fromkeys(chosen)))
+        self.provider: str = self._whole.get_providers()[0]
         """What it runs on, as ONNX Runtime calls it."""
-        self._whole: Any = None
-        if chosen[0] != _CPU:
-            self._whole = session_of(network_of(weights, Part.WHOLE), list(dict.fromkeys(chosen)))
-            self.provider = self._whole.get_providers()[0]
-        if self.provider == _CPU:
-            self._whole = None
-            self._stem = session_of(network_of(weights, Part.STEM), [_CPU])
-            self._rest = session_of(network_of(weights, Part.REST), [_CPU])
         self._of_thread = threading.local()
         _log.info("the model is loaded", runs_on=self.provider, onnxruntime=onnxruntime.__version__)
 
     def run(self, picture: Image) -> Sequence[Numbers]:
         """Return for each grid what the network sees in ``picture``; see :data:`edge.detector.network.OUTPUTS`."""
         height, width = (-(-size // STRIDES[-1]) * STRIDES[-1] for size in picture.shape[:2])
-        if self._whole is not None:
-            return list(self._whole.run(OUTPUTS, {"input": self._blob(picture, 0, height, width)}))
-        if height * width <= _STRIPS_ABOVE_PIXELS:
-            features = self._stem.run([FEATURES], {"input": self._blob(picture, 0, height, width)})[0]
-        else:
-            features = self._in_strips(picture, height, width)
-        return list(self._rest.run(OUTPUTS, {FEATURES: features}))
+        if height * width > _STRIPS_ABOVE_PIXELS and self.provider == _CPU:
+            return list(self._parts[1].run(OUTPUTS, {FEATURES: self._in_strips(picture, height, width)}))
+        return list(self._whole.run(OUTPUTS, {"input": self._blob(picture, 0, height, width)}))
+
+    @cached_property
+    def _parts(self) -> tuple[Any, Any]:
+        """The stem and the rest, which only large pictures need."""
+        stem, rest = (session_of(network_of(self._weights, part), [_CPU]) for part in (Part.STEM, Part.REST))
+        return stem, rest
 
     def _in_strips(self, picture: Image, height: int, width: int) -> Numbers:
         """Return what the stem makes of ``picture``, strip by strip: the same numbers, in half the memory."""
@@ -78,7 +75,7 @@ class Network:
             bottom = min(top + _STRIP_ROWS, height)
             above, below = max(top - _HALO_ROWS, 0), min(bottom + _HALO_ROWS, height)
             blob = self._blob(picture, above, below, width)
-            strip = self._stem.run([FEATURES], {"input": blob})[0]
+            strip = self._parts[0].run([FEATURES], {"input": blob})[0]
             features[:, :, top // cell : bottom // cell] = strip[:, :, (top - above) // cell : (bottom - above) // cell]
         return features
 

@@ -5,6 +5,7 @@ It has no threads and no clock but that of the frames, so that a film gives the 
 
 from collections.abc import Sequence
 
+from edge.detector.doubt import PASSING, is_doubtful
 from edge.detector.frame import Frame
 from edge.detector.settings import DetectorSettings
 from edge.detector.shots import BestShots, Shot, quality_of, shot_of
@@ -21,9 +22,16 @@ class Scene:
     def __init__(self, settings: DetectorSettings) -> None:
         self.faces = 0
         """Detections that count, by score and size, sent or not."""
+        self.doubted = 0
+        """Detections that would count but for their landmarks, or for being seen only once."""
         self._settings = settings
         self._tracker = Tracker()
         self._shots = BestShots(settings.face_interval)
+        self._doubts = settings.face_interval > 0  # 0 sends every detection
+        self._held: dict[int, Shot] = {}
+        """The first shots of faces that count once they are seen again."""
+        self._searched = 0
+        """Frames of this scene that were searched."""
 
     def see(self, frame: Frame, detections: Sequence[Detection] | None) -> list[Shot]:
         """Take one frame and return the shots that are due, of this frame or of earlier ones.
@@ -45,13 +53,24 @@ class Scene:
     def end(self) -> list[Shot]:
         """Return what is kept of every face, and forget them all: what comes next is another scene, or nothing."""
         self._tracker.forget()
-        return self._shots.end()
+        # In a scene of one picture nobody could be seen again.
+        held = [shot for shot in self._held.values() if self._searched == 1]
+        self.doubted += len(self._held) - len(held)
+        self._held.clear()
+        self._searched = 0
+        return self._shots.end() + held
 
     def _follow(self, frame: Frame, detections: Sequence[Detection]) -> list[Shot]:
         settings, clock = self._settings, frame.clock
+        self._searched += 1
         large = [found for found in detections if min(found.box[2:]) >= settings.face_min_size]
         firm = [found for found in large if found.confidence >= settings.face_confidence]
         weak = [found for found in large if found.confidence < settings.face_confidence]
+        if self._doubts:
+            size = (frame.image.shape[1], frame.image.shape[0])
+            likely = [found for found in firm if not is_doubtful(found, size)]
+            self.doubted += len(firm) - len(likely)
+            firm = likely
         self.faces += len(firm)
         tracks = self._tracker.follow(
             [found.box for found in firm], clock, [look_of(frame.image, found.box) for found in firm]
@@ -60,12 +79,20 @@ class Scene:
         shots = []
         for found, track in zip(firm, tracks, strict=True):
             quality = quality_of(frame.image, found) if settings.face_interval > 0 else 0.0
+            if self._doubts and track.sightings == 1 and found.confidence < PASSING:
+                self._held[track.number] = shot_of(frame, found, track.number, settings.face_margin, quality)
+                continue
+            self._held.pop(track.number, None)
             if self._shots.wants(track.number, quality):
                 shots += self._shots.offer(shot_of(frame, found, track.number, settings.face_margin, quality), clock)
         return shots
 
     def _gone(self) -> list[Shot]:
         """Return what is kept of faces that are no longer looked for."""
+        passed = [number for number in self._held if not self._tracker.knows(number)]
+        for number in passed:
+            del self._held[number]
+        self.doubted += len(passed)
         return [
             shot for number in self._shots.tracks if not self._tracker.knows(number) for shot in self._shots.end(number)
         ]

@@ -39,7 +39,10 @@ class Search:
     def __init__(self, camera: Camera, model: FaceDetector, gate: MotionGate, threads: int, stop: Stop) -> None:
         self._camera, self._model, self._gate, self._stop = camera, model, gate, stop
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="search")
-        self._room = threading.Semaphore(threads + (0 if camera.is_live else _FILM_AHEAD_FRAMES))
+        self._room: queue.SimpleQueue[None] = queue.SimpleQueue()
+        """One for each frame that may still be taken; in C, unlike a semaphore."""
+        for _ in range(threads + (0 if camera.is_live else _FILM_AHEAD_FRAMES)):
+            self._room.put(None)
         self._taken: queue.SimpleQueue[tuple[Frame, Future[list[Detection]] | None] | None] = queue.SimpleQueue()
         self._failure: BaseException | None = None
 
@@ -68,7 +71,7 @@ class Search:
                 silent_seconds = 0.0
                 frame, search = taken
                 yield Seen(frame, None if search is None else search.result())
-                self._room.release()
+                self._room.put(None)
         finally:
             self._pool.shutdown(wait=False, cancel_futures=True)
         if self._failure is not None:
@@ -87,7 +90,10 @@ class Search:
             self._taken.put(None)
 
     def _has_room(self) -> bool:
-        while not self._room.acquire(timeout=_POLL_SECONDS):
-            if self._stop:
-                return False
-        return True
+        while not self._stop:
+            try:
+                self._room.get(timeout=_POLL_SECONDS)
+                return True
+            except queue.Empty:
+                continue
+        return False

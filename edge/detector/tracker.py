@@ -55,6 +55,8 @@ class Track:
     look: Look | None = None
     velocity: tuple[float, float] = (0.0, 0.0)
     """Of the middle of its box, in pixels a second."""
+    sightings: int = 1
+    """Frames in which it was found, weakly or not."""
 
 
 class Tracker:
@@ -135,7 +137,9 @@ class Tracker:
 
 def look_of(image: Image, box: Box) -> Look:
     """Return what the face in ``box`` looks like: its pixels, very few, without their brightness and contrast."""
-    few: Any = cv2.resize(crop(image, box, _LOOK_MARGIN), (_LOOK_PIXELS, _LOOK_PIXELS), interpolation=cv2.INTER_AREA)
+    face = crop(image, box, _LOOK_MARGIN)
+    step = max(1, min(face.shape[:2]) // (4 * _LOOK_PIXELS))  # a few pixels for each that is wanted will do
+    few: Any = cv2.resize(face[::step, ::step], (_LOOK_PIXELS, _LOOK_PIXELS), interpolation=cv2.INTER_AREA)
     vector = few.astype(np.float32).ravel()
     vector -= vector.mean()
     return vector / max(float(np.linalg.norm(vector)), 1e-6)  # type: ignore[no-any-return]
@@ -184,6 +188,7 @@ def _update(track: Track, box: Box, look: Look | None, clock: float) -> None:
         mixed = track.look + _LOOK_LEARNT * (look - track.look)
         look = (mixed / max(float(np.linalg.norm(mixed)), 1e-6)).astype(np.float32)
     track.box, track.seen, track.look = box, clock, look if look is not None else track.look
+    track.sightings += 1
 
 
 def _middle(box: Box) -> tuple[float, float]:
