@@ -9,7 +9,9 @@ import socket
 import ssl
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from pathlib import Path
 
 import psutil
@@ -23,6 +25,7 @@ from tests.builders import Peer, make_face, make_jpeg
 from wire import face, topics
 from wire.connection import Connection, Message, Terms, Will
 from wire.errors import LinkLost, NotTrusted, Refused
+from wire.face import Face
 from wire.link import Link, Tls
 from wire.properties import Properties
 
@@ -31,13 +34,18 @@ BAD = "mallory"
 SINK_IDS = ("facewire.s3sink", "facewire-s3sink")
 """What the sink is called by its certificate, and what it calls itself."""
 CONNECTIONS = 1000
+FLOOD_SECONDS = 10
+RESEND_SECONDS = 5.0
+"""When a receipt is overdue: what a flood has pushed out of the broker's queue comes again, as from an outbox."""
+SINK_MEGABYTES = 200
+"""What the sink may hold at most; its container has 256 MiB."""
 BROKER_MEGABYTES = 128
 """What the broker may hold at most, whatever is done to it."""
 Record = Callable[[str, str], None]
 
 
 class Honest:
-    """A device at its work: it publishes a face again and again, and waits for each one's receipt."""
+    """A device at its work: it publishes a face again and again, and once more where a receipt is overdue."""
 
     def __init__(self, stack: Stack) -> None:
         self.stack = stack
@@ -68,10 +76,17 @@ class Honest:
 
     def _work(self) -> None:
         jpeg = make_jpeg()
+        due: dict[str, tuple[float, Face]] = {}
         while not self._enough.wait(0.05):
-            seen = make_face(jpeg=jpeg)
+            seen, now = make_face(jpeg=jpeg), time.monotonic()
             self.sent.append(seen.id)
-            self.peer.session.publish(topics.faces("door"), jpeg, qos=1, properties=face.encode(seen))
+            due[seen.id] = now, seen
+            for face_id in self.receipted:
+                due.pop(face_id, None)
+            for face_id, (at, one) in list(due.items()):
+                if one is seen or now - at > RESEND_SECONDS:
+                    self.peer.session.publish(topics.faces("door"), jpeg, qos=1, properties=face.encode(one))
+                    due[face_id] = now, one
 
 
 @pytest.fixture(scope="module")
@@ -368,6 +383,37 @@ def test_a_thousand_connections_that_never_shake_hands(cloud: Stack, honest: Hon
         for one in held:
             one.close()
     record(f"{CONNECTIONS} connections that say nothing", "the honest device goes on")
+
+
+def test_filling_the_broker_with_what_it_is_to_keep(cloud: Stack, record: Record):
+    """One retained message on each of many topics of one's own: nothing is kept for those who come later."""
+    with Intruder(cloud, files_of(cloud, BAD)) as intruder, pytest.raises((Refused, LinkLost)) as refusal:
+        intruder.connection.publish(f"devices/{BAD}/status/1", bytes(100_000), 1, retain=True).result(10)
+    assert broker_megabytes(cloud) < BROKER_MEGABYTES
+    record("a message that the broker is to keep", str(refusal.value))
+
+
+def test_a_flood_of_junk(cloud: Stack, honest: Honest, record: Record):
+    """As fast as it goes, each on a topic of its own: the honest device's faces do not wait behind it."""
+    sink = psutil.Process(cloud.programs["s3sink"].pid)
+    slowest, sent, deadline = 0.0, 0, time.monotonic() + FLOOD_SECONDS
+    with Intruder(cloud, files_of(cloud, BAD)) as intruder:
+        underway: deque[Future[int]] = deque()
+        while time.monotonic() < deadline:
+            sent += 1
+            underway.append(intruder.connection.publish(f"devices/{BAD}/faces/c{sent}", b"junk%d" % sent, 1))
+            if len(underway) > 200:
+                underway.popleft().result(30)
+            if sent % 2000 == 0:
+                began = time.monotonic()
+                honest.await_progress(1)
+                slowest = max(slowest, time.monotonic() - began)
+    megabytes = sink.memory_info().rss / 1e6
+    assert megabytes < SINK_MEGABYTES
+    assert broker_megabytes(cloud) < BROKER_MEGABYTES
+    record(
+        f"{sent} messages of junk in {FLOOD_SECONDS} s", f"others wait {slowest:.1f} s at most; sink {megabytes:.0f} MB"
+    )
 
 
 def test_a_slow_reader(cloud: Stack, honest: Honest, record: Record):

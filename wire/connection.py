@@ -36,10 +36,11 @@ _ANSWER_SECONDS = 10.0
 
 @dataclass(frozen=True, slots=True)
 class Will:
-    """What the broker publishes, retained, when the connection ends in whatever way."""
+    """What the broker publishes when the connection ends in whatever way."""
 
     topic: str
     payload: bytes
+    retain: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,7 +194,7 @@ class Connection:
         if self._link.username is not None:
             client.username_pw_set(self._link.username, self._link.password)
         if self._terms.will is not None:
-            client.will_set(self._terms.will.topic, self._terms.will.payload, qos=1, retain=True)
+            client.will_set(self._terms.will.topic, self._terms.will.payload, qos=1, retain=self._terms.will.retain)
         client.on_connect = self._on_connect
         client.on_subscribe = self._on_subscribe
         client.on_disconnect = self._on_disconnect

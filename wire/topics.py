@@ -5,7 +5,7 @@
             status/<process>/<name>               detector, forwarder (retained)
     cloud   devices/<device>/faces/<camera>       forwarder of that device
             devices/<device>/receipts/<camera>    s3sink
-            devices/<device>/status/...           forwarder (retained)
+            devices/<device>/status/...           forwarder
 
 The forwarder's whole mapping is one rule: up, put ``devices/<device>/`` in front (:func:`to_cloud`);
 down, take it off (:func:`to_local`).

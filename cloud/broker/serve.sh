@@ -23,6 +23,7 @@ complete() {
     for file in ca.pem server.pem server-key.pem crl.pem acl.conf; do
         [ -r "${stamp%/*}/$file" ] && [ -s "${stamp%/*}/$file" ] || return 1
     done
+    [ "$(tail -n 1 "${stamp%/*}/crl.pem")" = "-----END X509 CRL-----" ]
 }
 
 # Before Mosquitto reads the files: what is written meanwhile is read twice rather than never.

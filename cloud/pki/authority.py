@@ -8,6 +8,8 @@ Each is a volume of its own. Everything but the first key follows from something
 called at any time, and makes up for whatever an earlier command did not get to do.
 """
 
+import shutil
+import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -119,6 +121,25 @@ class Authority:
             self._publish()
         _log.info("enrolled", device=device, expires=certificate.not_valid_after_utc.isoformat())
         return Bundle(device, pem(ca.certificate), pem(certificate), pem(key), certificate.not_valid_after_utc)
+
+    def hand_out(self, bundle: Bundle, parent: Path, host: str) -> Path:
+        """Write what a device is given into a folder of its name, and return that; one at a time.
+
+        Args:
+            bundle: what :meth:`enroll` has returned.
+            parent: where the folder is made.
+            host: where the broker listens.
+        """
+        with self._locked():
+            return bundle.write(parent, host)
+
+    def forget_bundles(self, seconds: float) -> None:
+        """Remove what devices were given more than ``seconds`` ago: their keys belong to them alone."""
+        with self._locked():
+            for folder in self.devices.glob("*/"):
+                if time.time() - folder.stat().st_mtime > seconds:
+                    shutil.rmtree(folder)
+                    _log.info("removed what a device was given, to be copied out", device=folder.name)
 
     def revoke(self, device: str, reason: x509.ReasonFlags = Reason.cessation_of_operation) -> "Pass":
         """Shut a device out: its certificates are revoked, its rights are gone.

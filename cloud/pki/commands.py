@@ -22,7 +22,7 @@ def enroll(authority: Authority, settings: PkiSettings, name: str, days: int, pa
         parent: the folder in which that of the device is made; None: the authority's own.
     """
     bundle = authority.enroll(name, days)
-    folder = bundle.write(parent or authority.devices, settings.public_hosts[0])
+    folder = authority.hand_out(bundle, parent or authority.devices, settings.public_hosts[0])
     inside = parent is None and any(mark.exists() for mark in CONTAINER_MARKS)
     _say("\n".join(next_steps(folder, inside=inside)))
 

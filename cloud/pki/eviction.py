@@ -5,7 +5,6 @@ Mosquitto reads the list of revoked certificates, and leaves alone whoever is co
 once the broker turns away a certificate that it has just revoked: before that, the device would be back at once.
 """
 
-import socket
 import tempfile
 import time
 from enum import Enum
@@ -66,7 +65,8 @@ def evict(shown: Pass, host: str, port: int, seconds: float = BROKER_READS_SECON
             time.sleep(PAUSE_SECONDS)
 
 
-_NOBODY_THERE = (ConnectionRefusedError, socket.gaierror)
+_NOBODY_THERE = ConnectionRefusedError
+"""A name that does not resolve is something else: a broker under another name may have the device connected."""
 
 
 def _is_let_in(link: Link) -> bool:

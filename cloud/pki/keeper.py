@@ -1,4 +1,4 @@
-"""The keeper: looks each hour whether anything has to be made, renewed or published, and warns of what expires."""
+"""The keeper: looks every few seconds what has to be made, renewed or published, and warns of what expires."""
 
 import structlog
 
@@ -8,8 +8,11 @@ from wire.errors import ConfigurationError
 from wire.expiry import Reminder
 from wire.process import Stop
 
-STEP_SECONDS = 3600.0
-RETRY_SECONDS = 60.0
+STEP_SECONDS = 5.0
+"""A command that was killed amid its work has not told the broker yet: this is how long that may last."""
+
+BUNDLE_SECONDS = 86400.0
+"""How long what a device is given waits to be copied out."""
 
 _log = structlog.get_logger("pki")
 
@@ -26,8 +29,8 @@ class Keeper:
         self._reminder = reminder or Reminder()
 
     def run(self) -> None:
-        """Look every hour until asked to stop."""
-        while not self._stop.wait(STEP_SECONDS if self.trouble is None else RETRY_SECONDS):
+        """Look again and again until asked to stop."""
+        while not self._stop.wait(STEP_SECONDS):
             self.try_step()
 
     def step(self) -> None:
@@ -38,6 +41,7 @@ class Keeper:
             OSError: the disk does not take them.
         """
         self._authority.ensure(self._settings.hosts)
+        self._authority.forget_bundles(BUNDLE_SECONDS)
         for device, expires in self._authority.admitted().items():
             self._reminder.remind(device, expires)
 

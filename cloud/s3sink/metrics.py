@@ -15,6 +15,7 @@ def metrics_of(sink: Sink) -> list[Metric]:
         counter("facewire_objects_quarantined_total", "Messages in quarantine.", lambda: counts.quarantined),
         counter("facewire_objects_refused_total", "Messages refused by S3.", lambda: counts.refused),
         counter("facewire_messages_dropped_total", "QoS 0 beyond what is held.", lambda: counts.dropped),
+        counter("facewire_messages_turned_away_total", "Beyond a device's share.", lambda: counts.turned_away),
         gauge("facewire_writes_underway", "Messages not yet acknowledged.", lambda: sink.underway),
         gauge("facewire_link_up", "Whether the link to a broker is up.", lambda: sink.linked, broker="cloud"),
         certificate_expires(sink.certificate),

@@ -18,6 +18,8 @@ from wire.topics import Origin
 
 NO_DEVICE = "_"
 """Stands for the device where the topic does not name one. No device can be called so."""
+_RECEIPT_MOST = 64
+"""Bytes of correlation data that a receipt gives back: more would let a device fill the broker with receipts."""
 _REASON_MOST = 512
 """Characters of a reason that are kept with an object: S3 takes 2 KiB of metadata."""
 
@@ -73,7 +75,7 @@ def quarantined(message: Message, prefix: str, arrived_at: datetime, reason: str
             "properties": _ascii(repr(message.properties)),
         },
         receipt_topic=receipt_topic,
-        receipt_id=message.properties.correlation_data,
+        receipt_id=_short(message.properties.correlation_data),
         quarantined=reason,
     )
 
@@ -113,8 +115,12 @@ def _plain(message: Message, prefix: str, origin: Origin, arrived_at: datetime) 
             "sha256": digest.hex(),
         },
         receipt_topic=topics.receipts_for(message.topic),
-        receipt_id=message.properties.correlation_data or image_id.encode("ascii"),
+        receipt_id=_short(message.properties.correlation_data) or image_id.encode("ascii"),
     )
+
+
+def _short(correlation_data: bytes | None) -> bytes | None:
+    return correlation_data if correlation_data and len(correlation_data) <= _RECEIPT_MOST else None
 
 
 def _ascii(text: str) -> str:

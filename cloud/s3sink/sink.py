@@ -1,26 +1,33 @@
 """The sink: from the cloud's broker to the bucket, as many writes at once as it was told.
 
 A message is acknowledged only after S3 has answered, and in the order of arrival; its receipt goes out just before.
+Devices have their turns, and what one of them sends beyond its share is turned away: without a receipt, so a detector
+sends it again.
 """
 
 import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 
 import structlog
 
 from cloud.s3sink.bucket import Bucket, Outcome, Stopped, Unacceptable
-from cloud.s3sink.objects import Stored, quarantined, stored_as
+from cloud.s3sink.objects import NO_DEVICE, Stored, quarantined, stored_as
 from cloud.s3sink.settings import SinkSettings
+from cloud.s3sink.turns import Turns
 from wire import topics
 from wire.connection import Message, Terms
 from wire.expiry import Expiry
-from wire.process import STOP_SECONDS, Stop
+from wire.process import STOP_SECONDS, Stop, spawn
 from wire.properties import Properties
 from wire.session import Session
 
+UNACKNOWLEDGED_MOST = 2000
+"""Messages that the broker may have sent and that have no acknowledgement yet: more than one device may have waiting,
+so that one that floods us does not keep the others behind itself in the broker's queue."""
+QUIET_SECONDS = 10.0
+"""That a device is turned away is mentioned once in this time at the most."""
 CLIENT_ID = "facewire-s3sink"
 EXPIRY_SECONDS = 86400
 """For how long the broker keeps faces of publishers without an outbox while the sink is away."""
@@ -41,6 +48,8 @@ class Counts:
     """By S3, in quarantine too."""
     dropped: int = 0
     """At QoS 0, while more than could be written was waiting."""
+    turned_away: int = 0
+    """Of devices that had more waiting than their share; they got no receipt."""
 
 
 class Sink:
@@ -53,13 +62,13 @@ class Sink:
         self._lock = threading.Lock()
         self._underway = 0
         self._idle = threading.Condition(self._lock)
-        self._most = max(64, 2 * settings.s3_concurrency)
-        self._workers = ThreadPoolExecutor(settings.s3_concurrency, "s3")
+        self._turns: Turns[tuple[Message, datetime]] = Turns()
+        self._complained_at: dict[str, float] = {}
         self._session = Session(
             settings.cloud_link(),
             Terms(
                 client_id=CLIENT_ID,
-                receive_maximum=self._most,
+                receive_maximum=UNACKNOWLEDGED_MOST,
                 session_expiry_seconds=EXPIRY_SECONDS,
             ),
             stop,
@@ -79,6 +88,8 @@ class Sink:
 
     def run(self) -> None:
         """Work until asked to stop; then finish the writes that are under way."""
+        for number in range(self._settings.s3_concurrency):
+            spawn(f"s3-{number}", self._work, self._stop)
         self._session.start()
         self.certificate.step()
         while not self._stop.wait(LOOK_AGAIN_SECONDS):
@@ -86,19 +97,40 @@ class Sink:
         deadline = time.monotonic() + STOP_SECONDS / 2
         with self._idle:
             self._idle.wait_for(lambda: self._underway == 0, max(0.0, deadline - time.monotonic()))
+        self._turns.close()
         self._session.close()
-        self._workers.shutdown(wait=False, cancel_futures=True)
         _log.info("ended", **asdict(self.counts))
 
     def _take(self, message: Message) -> None:
         if self._stop:
             return  # not acknowledged: the broker delivers it again
+        device = topics.device_of(message.topic) or NO_DEVICE
         with self._lock:
-            if message.qos == 0 and self._underway >= self._most:  # QoS 0 knows no back-pressure
-                self.counts.dropped += 1
-                return
             self._underway += 1
-        self._workers.submit(self._stop.guard(self._store), message, datetime.now(UTC))
+        if not self._turns.put(device, (message, datetime.now(UTC)), len(message.payload)):
+            self._turn_away(message, device)
+            self._end()
+
+    def _turn_away(self, message: Message, device: str) -> None:
+        """Let a message go for which there is no room: the device has as many waiting as it may."""
+        if message.qos == 0:
+            self.counts.dropped += 1
+            return
+        self.counts.turned_away += 1
+        message.payload = b""  # it stays until those before it are acknowledged
+        self._session.acknowledge(message)
+        if time.monotonic() - self._complained_at.get(device, -QUIET_SECONDS) >= QUIET_SECONDS:
+            self._complained_at[device] = time.monotonic()
+            _log.warning("more than its share, turned away", device=device, so_far=self.counts.turned_away)
+
+    def _work(self) -> None:
+        while (taken := self._turns.take()) is not None:
+            self._store(*taken)
+
+    def _end(self) -> None:
+        with self._idle:
+            self._underway -= 1
+            self._idle.notify_all()
 
     def _store(self, message: Message, arrived_at: datetime) -> None:
         try:
@@ -119,9 +151,7 @@ class Sink:
         except Stopped:
             pass  # not acknowledged: the broker delivers it again
         finally:
-            with self._idle:
-                self._underway -= 1
-                self._idle.notify_all()
+            self._end()
 
     def _refuse(self, message: Message, reason: str) -> None:
         """Set a message aside that S3 takes neither as what it is nor into quarantine, so that it stops nobody.

@@ -43,8 +43,6 @@ class Forwarder:
             stop,
             map_topic=partial(topics.to_cloud, device),
             qos_of=lambda message: settings.mqtt_qos if _is_face(message) else 1,
-            # A picture that is retained would be another object at each start of the sink.
-            retained=lambda message: message.retain and not _is_face(message),
             needs_subscriber=lambda message: settings.receipts == "sink" and _is_face(message),
             on_forwarded=self._sign_for if settings.receipts == "broker" else lambda message: None,
         )
@@ -73,7 +71,7 @@ class Forwarder:
             settings.cloud_link(),
             Terms(
                 client_id=client_id,
-                will=Will(topics.to_cloud(device, self._status_topic), status.OFFLINE),
+                will=Will(topics.to_cloud(device, self._status_topic), status.OFFLINE, retain=False),
                 receive_maximum=UNACKNOWLEDGED_MOST,
                 session_expiry_seconds=CLOUD_EXPIRY_SECONDS,
             ),

@@ -38,7 +38,7 @@ class Counts:
 class Lane:
     """Takes messages from one session and publishes them on another."""
 
-    def __init__(  # noqa: PLR0913 (a lane is what its arguments say)
+    def __init__(
         self,
         name: str,
         source: Callable[[], Session],
@@ -47,7 +47,6 @@ class Lane:
         *,
         map_topic: Callable[[str], str],
         qos_of: Callable[[Message], int],
-        retained: Callable[[Message], bool] = lambda message: message.retain,
         needs_subscriber: Callable[[Message], bool] = lambda message: False,
         on_forwarded: Callable[[Message], None] = lambda message: None,
     ) -> None:
@@ -60,14 +59,12 @@ class Lane:
             stop: is told of a defect.
             map_topic: the topic on the other side; may raise BadMessage.
             qos_of: the QoS on the other side.
-            retained: whether the other side is to retain it.
             needs_subscriber: whether «nobody has subscribed» means «not yet»: try again.
             on_forwarded: called once the other side has taken a message.
         """
         self.counts = Counts()
         self._name, self._source, self._target, self._stop = name, source, target, stop
         self._map_topic, self._qos_of = map_topic, qos_of
-        self._retained = retained
         self._needs_subscriber, self._on_forwarded = needs_subscriber, on_forwarded
         self._lock = threading.Lock()
         self._underway = 0
@@ -116,7 +113,6 @@ class Lane:
             topic,
             message.payload,
             qos=self._qos_of(message),
-            retain=self._retained(message),
             properties=message.properties,
         ).add_done_callback(self._stop.guard(lambda answer: self._answered(message, answer)))
 

@@ -1,0 +1,84 @@
+"""Who is next: what waits to be written, bounded for each device, and one device after the other.
+
+However much one device sends, another one's face waits for one write of each, and memory for what is held is bounded.
+"""
+
+import threading
+from collections import OrderedDict, deque
+from dataclasses import dataclass, field
+from typing import Generic, TypeVar
+
+MESSAGES_EACH = 1000
+"""How many messages of one device may wait."""
+BYTES_EACH = 32 << 20
+"""And how many bytes of them."""
+BYTES_MOST = 96 << 20
+"""Of all devices together: beyond it those that have more than their share have to wait."""
+
+T = TypeVar("T")
+
+
+@dataclass(slots=True)
+class _Line(Generic[T]):
+    """What waits of one device."""
+
+    items: deque[tuple[T, int]] = field(default_factory=deque)
+    size: int = 0
+
+
+class Turns(Generic[T]):
+    """A line for each device, served in turn. Safe to use from several threads."""
+
+    def __init__(
+        self, messages_each: int = MESSAGES_EACH, bytes_each: int = BYTES_EACH, bytes_most: int = BYTES_MOST
+    ) -> None:
+        self._messages_each, self._bytes_each, self._bytes_most = messages_each, bytes_each, bytes_most
+        self._lines: OrderedDict[str, _Line[T]] = OrderedDict()
+        self._size = 0
+        self._closed = False
+        self._changed = threading.Condition()
+
+    def put(self, device: str, item: T, size: int) -> bool:
+        """Line up an item, and tell whether there was room for it.
+
+        Args:
+            device: whose it is.
+            item: what waits.
+            size: of it, in bytes.
+        """
+        with self._changed:
+            line = self._lines.get(device)
+            if line is not None and self._is_full(line, size):
+                return False
+            if line is None:
+                line = self._lines[device] = _Line()
+            line.items.append((item, size))
+            line.size += size
+            self._size += size
+            self._changed.notify()
+            return True
+
+    def take(self) -> T | None:
+        """Return the next item, of the device whose turn it is; wait for one. None: closed."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._closed or bool(self._lines))
+            if self._closed:
+                return None
+            device, line = self._lines.popitem(last=False)
+            item, size = line.items.popleft()
+            line.size -= size
+            self._size -= size
+            if line.items:
+                self._lines[device] = line  # behind everybody else
+            return item
+
+    def close(self) -> None:
+        """Let nobody wait any longer; what is lined up stays there."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+
+    def _is_full(self, line: _Line[T], size: int) -> bool:
+        if len(line.items) >= self._messages_each or line.size + size > self._bytes_each:
+            return True
+        return self._size + size > self._bytes_most and line.size + size > self._bytes_most // len(self._lines)

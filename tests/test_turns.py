@@ -1,0 +1,52 @@
+"""Whose turn it is at the sink."""
+
+import threading
+
+from cloud.s3sink.turns import Turns
+
+
+def test_devices_take_turns():
+    """However much one of them has lined up before."""
+    turns: Turns[str] = Turns()
+    for number in range(5):
+        turns.put("a", f"a{number}", 1)
+    turns.put("b", "b0", 1)
+    turns.put("c", "c0", 1)
+    turns.put("b", "b1", 1)
+    assert [turns.take() for _ in range(8)] == ["a0", "b0", "c0", "a1", "b1", "a2", "a3", "a4"]
+
+
+def test_a_device_has_no_more_waiting_than_its_share():
+    """By number and by bytes; what is taken makes room; one message always has room, however large."""
+    turns: Turns[int] = Turns(messages_each=3, bytes_each=100)
+    assert [turns.put("a", number, 10) for number in range(4)] == [True, True, True, False]
+    assert turns.put("b", 0, 1000)
+    assert not turns.put("b", 1, 1)
+    turns.take()
+    assert turns.put("a", 4, 10)
+
+
+def test_beyond_what_all_may_have_only_those_with_less_than_their_share_get_in():
+    """The memory of the process is bounded, and a quiet device is not shut out by a loud one."""
+    turns: Turns[int] = Turns(bytes_each=90, bytes_most=100)
+    assert turns.put("loud", 0, 80)
+    assert not turns.put("loud", 1, 30)
+    assert turns.put("quiet", 0, 15)
+    assert turns.put("quiet", 1, 15)
+    assert not turns.put("loud", 2, 15)
+
+
+def test_who_waits_for_a_turn_gets_it_or_is_let_go():
+    """A worker sleeps until there is something, or the end."""
+    turns: Turns[str] = Turns()
+    got: list[str | None] = []
+    workers = [threading.Thread(target=lambda: got.append(turns.take())) for _ in range(2)]
+    for worker in workers:
+        worker.start()
+    turns.put("a", "x", 1)
+    while not got:
+        pass
+    turns.close()
+    for worker in workers:
+        worker.join(10)
+    assert sorted(map(str, got)) == ["None", "x"]
