@@ -9,6 +9,7 @@ compile() {
 case "$1" in /*) PYTHON=$1 ;; *) PYTHON=../$1 ;; esac
 compile dev.in -o dev.txt
 compile film.in --no-deps -o film.txt
+compile benchmarks.in -o benchmarks.txt
 for image in detector forwarder s3sink; do
     compile "$image.in" -c dev.txt -o "$image.txt"
 done
