@@ -172,13 +172,14 @@ class Detector:
 
     def facts(self) -> dict[str, Any]:
         """Return what status tells of the detector."""
+        faces = self._scene.faces  # before the frames, which are counted first
         return {
             "frames": self.frames,
             "still": self.still,
             "skipped": self._camera.skipped,
             "reopened": self._camera.reopened,
             "spoiled": self._camera.spoiled,
-            "faces": self._scene.faces,
+            "faces": faces,
             "doubted": self._scene.doubted,
             "sent": self.sent,
             **self._custody.facts(),

@@ -12,7 +12,7 @@ _LONGEST_SIDE = 160
 """Pixels of the small picture that is compared: a face that counts has several of them."""
 _MOVED_LEVELS = 6
 """Levels of grey, of 255, by which some spot has changed where something has moved. Noise with a standard deviation of
-12 levels, which is a dark room, makes 4; the least that a person sitting still in front of a camera does makes 4 to 9
+8 levels, which is a dark room, makes 4; the least that a person sitting still in front of a camera does makes 4 to 9
 from one frame to the next, and adds up, since the comparison is with the last frame that was searched."""
 _HALF_A_FRAME_SECONDS = 0.01
 
@@ -50,10 +50,9 @@ class MotionGate:
 
 def _small(frame: Frame) -> Any:
     """Return the frame at a low resolution, grey and smoothed: averages of many pixels, in which noise is little."""
-    step = max(1, max(frame.image.shape) // (4 * _LONGEST_SIDE))  # sixteen pixels for each will do
-    image = frame.image[::step, ::step]
-    height, width = image.shape[:2]
+    height, width = frame.image.shape[:2]
     scale = min(1.0, _LONGEST_SIDE / max(height, width))
     size = (max(1, round(width * scale)), max(1, round(height * scale)))
-    small = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
+    step = max(1, height // (2 * size[1]))  # two rows for each will do
+    small = cv2.resize(frame.image[::step], size, interpolation=cv2.INTER_AREA)
     return cv2.blur(cv2.cvtColor(small, cv2.COLOR_BGR2GRAY), (3, 3))

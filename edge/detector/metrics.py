@@ -1,20 +1,24 @@
 """The detector's metrics and its health."""
 
+import math
 import time
 from collections.abc import Callable
+from typing import Any
 
 from edge.detector.detector import Detector
 from wire.metrics import Metric, counter, gauge
 
 FRAME_SECONDS = 10.0
 """A detector without a frame for this long makes no progress."""
+_FACTS_SECONDS = 0.1
 
 
 def metrics_of(detector: Detector) -> list[Metric]:
     """Return what Prometheus is told of ``detector``."""
+    facts = _Facts(detector)
 
     def fact(name: str) -> Callable[[], float]:
-        return lambda: float(detector.facts().get(name) or 0)
+        return lambda: float(facts.now().get(name) or 0)
 
     return [
         counter("facewire_frames_total", "Frames looked at.", fact("frames")),
@@ -35,6 +39,20 @@ def metrics_of(detector: Detector) -> list[Metric]:
         gauge("facewire_outbox_bytes", "What they take of its file.", fact("outbox_bytes")),
         gauge("facewire_link_up", "Whether the link to a broker is up.", lambda: detector.linked, broker="local"),
     ]
+
+
+class _Facts:
+    """The facts of one moment for all that is asked in one go: frames and faces agree, however fast they come."""
+
+    def __init__(self, detector: Detector) -> None:
+        self._detector, self._taken_at = detector, -math.inf
+        self._facts: dict[str, Any] = {}
+
+    def now(self) -> dict[str, Any]:
+        """Return the facts, at most a tenth of a second old."""
+        if time.monotonic() - self._taken_at > _FACTS_SECONDS:
+            self._facts, self._taken_at = self._detector.facts(), time.monotonic()
+        return self._facts
 
 
 def complaint_of(detector: Detector) -> str | None:
