@@ -141,12 +141,18 @@ class FaultyCapture:
 
     def __init__(self, camera: FaultyCamera, opens: bool) -> None:
         self.camera, self.opens = camera, opens
+        self.image: Any = None
 
     def isOpened(self) -> bool:  # noqa: N802 (OpenCV's name)
         return self.opens
 
-    def read(self) -> tuple[bool, Any]:
-        return self.camera.read()
+    def grab(self) -> bool:
+        read, self.image = self.camera.read()
+        return read
+
+    def retrieve(self) -> tuple[bool, Any]:
+        image, self.image = self.image, None
+        return True, image
 
     def release(self) -> None:
         self.camera.open_captures -= 1
@@ -170,7 +176,7 @@ def test_an_hour_of_faults_ends_nothing_and_leaves_nothing_behind(people: Any, m
     camera = LiveCamera("faulty", driver.open, hang_seconds=live.HANG_SECONDS / SPEED)
     stop, chance = Stop(), random.Random(5)
     settings = DetectorSettings.from_environment({"DEVICE_ID": "jetson-1"})
-    scene, frames = Scene(settings), queue.SimpleQueue[Frame]()
+    scene, frames = Scene(settings), queue.SimpleQueue[float]()
     search = Search(camera, FaceDetector(64, 0.4), MotionGate(1.0), 2, stop)
 
     def watch() -> None:
@@ -178,7 +184,7 @@ def test_an_hour_of_faults_ends_nothing_and_leaves_nothing_behind(people: Any, m
             if seen is not None:
                 scene.see(seen.frame, seen.detections)
                 if seen.frame.image.shape == people.shape:
-                    frames.put(seen.frame)
+                    frames.put(seen.frame.clock)  # not the picture, which would count as memory
 
     def await_frame() -> float:
         began = time.monotonic()

@@ -98,6 +98,14 @@ def test_a_name_without_a_password_is_a_mistake(start: Callable[..., Broker]):
     assert "LOCAL_MQTT_USERNAME is 'jetson', LOCAL_MQTT_PASSWORD is not set" in broker.program.output()
 
 
+@pytest.mark.parametrize("password", ["a:b", " a", "a "])
+def test_a_password_that_would_lock_everybody_out_is_a_mistake(start: Callable[..., Broker], password: str):
+    """Mosquitto's file of passwords and its clients' options cannot hold it."""
+    broker = start(LOCAL_MQTT_USERNAME="jetson", LOCAL_MQTT_PASSWORD=password)
+    assert broker.program.wait(10) == 2
+    assert "expected neither a colon nor a space at an end" in broker.program.output()
+
+
 def test_detector_and_forwarder_come_in_with_the_password(stack: Stack, start: Callable[..., Broker]):
     """The whole chain with a password at the edge and certificates to the cloud."""
     broker = start(LOCAL_MQTT_USERNAME="jetson", LOCAL_MQTT_PASSWORD=SECRET)

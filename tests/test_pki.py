@@ -276,6 +276,16 @@ def test_a_bundle_is_ready_for_compose(authority: Authority, tmp_path: Path):
     assert timedelta(days=89) < held.not_valid_after_utc - now() <= timedelta(days=90)
 
 
+def test_a_bundle_waits_a_day_to_be_copied_out(authority: Authority):
+    """Its key belongs to the device alone; a younger one stays."""
+    for name in ("jetson-1", "jetson-2"):
+        authority.hand_out(authority.enroll(name), authority.devices, HOSTS[0])
+    os.utime(authority.devices / "jetson-1", (0, 0))
+    authority.forget_bundles(86400)
+    assert [folder.name for folder in authority.devices.iterdir()] == ["jetson-2"]
+    assert (authority.devices / "jetson-2" / "key.pem").exists()
+
+
 def test_to_enroll_again_renews_and_revokes_nothing(authority: Authority):
     """Both certificates are valid, under one name."""
     first, second = authority.enroll("jetson-1"), authority.enroll("jetson-1")

@@ -76,7 +76,8 @@ class Ticking:
     """A live camera with a frame every 5 ms, of which it only ever gives the newest."""
 
     is_live = True
-    skipped = reopened = spoiled = 0
+    skipped = reopened = spoiled = passed = 0
+    resting = False
 
     def __init__(self, frames: int | None = None, failure: Exception | None = None) -> None:
         self.count, self.failure, self.asked = frames, failure, 0
@@ -166,8 +167,8 @@ def cpu_seconds_a_second(stack: Stack, jpegs: list[bytes], name: str) -> float:
     return used
 
 
-def test_a_still_scene_takes_a_third_of_the_processor_that_a_moving_one_takes(stack: Stack):
-    """The whole process, 640 x 360 pixels; to decode the pictures alone, moving or not, is a fifth."""
+def test_a_still_scene_takes_a_quarter_of_the_processor_that_a_moving_one_takes(stack: Stack):
+    """The whole process, 640 x 360 pixels; to decode the pictures alone, moving or not, is a fifth. With some room."""
     stack.start_broker("local-broker")
     capture, random = cv2.VideoCapture(str(clip(PERSON))), np.random.default_rng(1)
     moving = []
@@ -178,4 +179,4 @@ def test_a_still_scene_takes_a_third_of_the_processor_that_a_moving_one_takes(st
     still = [jpeg_of(image, random) for _ in range(10)]
     moves, rests = cpu_seconds_a_second(stack, moving, "moving.db"), cpu_seconds_a_second(stack, still, "still.db")
     print(f"moving: {moves:.3f} of a core, still: {rests:.3f}, share {rests / moves:.2f}")
-    assert rests <= 0.36 * moves
+    assert rests <= 0.32 * moves

@@ -140,6 +140,15 @@ def test_what_is_no_face_is_in_quarantine_with_a_reason_and_nothing_is_stuck_beh
     assert "written=1" in cloud.programs["s3sink"].output()
 
 
+def test_a_receipt_gives_back_no_more_than_an_id(cloud: Stack):
+    """A device could fill the broker with its own receipts: a picture gets the id that it was stored under."""
+    with Peer(cloud.watch_port, "devices/+/receipts/+") as device:
+        device.session.publish(FACES, JPEG, qos=1, properties=Properties(correlation_data=bytes(60_000)))
+        (receipt,) = device.await_messages(1)
+    (key,) = cloud.keys()
+    assert (receipt.properties.correlation_data or b"").decode() == key.removesuffix(".jpg")[-36:]
+
+
 def test_s3_away_is_waited_for_and_nothing_is_lost(cloud: Stack):
     """It says so once, keeps what it has unacknowledged, and recovers by itself."""
     cloud.programs["s3"].kill()

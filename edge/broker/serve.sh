@@ -19,12 +19,14 @@ if [ -n "${LOCAL_MQTT_USERNAME:-}" ]; then
         echo "LOCAL_MQTT_USERNAME is '$LOCAL_MQTT_USERNAME', LOCAL_MQTT_PASSWORD is not set: expected both or neither" >&2
         exit 2
     fi
-    case "$LOCAL_MQTT_USERNAME$password" in
-        *:* | ' '* | *' ')
-            echo "LOCAL_MQTT_USERNAME or LOCAL_MQTT_PASSWORD: expected neither a colon nor a space at an end" >&2
-            exit 2
-            ;;
-    esac
+    for text in "$LOCAL_MQTT_USERNAME" "$password"; do
+        case $text in
+            *:* | ' '* | *' ')
+                echo "LOCAL_MQTT_USERNAME or LOCAL_MQTT_PASSWORD: expected neither a colon nor a space at an end" >&2
+                exit 2
+                ;;
+        esac
+    done
     # Hashed in place.
     printf '%s:%s\n' "$LOCAL_MQTT_USERNAME" "$password" > "$folder/passwords"
     mosquitto_passwd -U "$folder/passwords"

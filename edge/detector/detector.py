@@ -174,8 +174,8 @@ class Detector:
         """Return what status tells of the detector."""
         faces = self._scene.faces  # before the frames, which are counted first
         return {
-            "frames": self.frames,
-            "still": self.still,
+            "frames": self.frames + self._camera.passed,
+            "still": self.still + self._camera.passed,
             "skipped": self._camera.skipped,
             "reopened": self._camera.reopened,
             "spoiled": self._camera.spoiled,

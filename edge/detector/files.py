@@ -27,6 +27,8 @@ class VideoFile:
     skipped = 0
     reopened = 0
     spoiled = 0
+    passed = 0
+    resting = False
 
     def __init__(self, path: Path, loop: bool) -> None:
         self._path, self._loop = path, loop
@@ -69,6 +71,8 @@ class ImageFolder:
     skipped = 0
     reopened = 0
     spoiled = 0
+    passed = 0
+    resting = False
 
     def __init__(self, path: Path, loop: bool) -> None:
         self._path, self._loop = path, loop

@@ -39,6 +39,10 @@ class Camera(Protocol):
     """How often a live camera was opened again after it had failed or hung."""
     spoiled: int
     """Frames of a live camera that were green, cut off, or no pictures at all."""
+    passed: int
+    """Frames of a live camera that were let pass without a look, while nothing moved."""
+    resting: bool
+    """Set by whoever looks: nothing moves, and a live camera need not give every frame."""
 
     def frames(self, stop: Stop) -> Iterator[Frame]:
         """Yield frames until the camera ends or ``stop`` is set.

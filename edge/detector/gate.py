@@ -8,6 +8,8 @@ from edge.detector.frame import Frame
 
 LOOK_SECONDS = 1.0
 """A scene is searched at least this often, however still."""
+REST_SECONDS = 2.0
+"""After so long without a movement a live camera need not give every frame."""
 _LONGEST_SIDE = 160
 """Pixels of the small picture that is compared: a face that counts has several of them."""
 _MOVED_LEVELS = 6
@@ -30,19 +32,27 @@ class MotionGate:
         self._longest_seconds = min(LOOK_SECONDS, interval_seconds) - _HALF_A_FRAME_SECONDS
         self._searched: Any = None
         self._searched_at = 0.0
+        self._moved_at = 0.0
+
+    def rests(self, clock: float) -> bool:
+        """Tell whether nothing has moved for a while, by the camera's clock."""
+        return self._longest_seconds > 0 and clock - self._moved_at > REST_SECONDS
 
     def opens_for(self, frame: Frame) -> bool:
         """Tell whether ``frame`` is to be searched; if so, the next ones are compared with it."""
         if self._longest_seconds <= 0:
             return True
         small = _small(frame)
-        if (
+        is_still = (
             self._searched is not None
             and not frame.new_scene
-            and 0 <= frame.clock - self._searched_at < self._longest_seconds
+            and frame.clock >= self._searched_at
             and small.shape == self._searched.shape
             and cv2.absdiff(small, self._searched).max() < _MOVED_LEVELS
-        ):
+        )
+        if not is_still:
+            self._moved_at = frame.clock
+        elif frame.clock - self._searched_at < self._longest_seconds:
             return False
         self._searched, self._searched_at = small, frame.clock
         return True

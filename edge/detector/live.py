@@ -34,6 +34,8 @@ REOPEN_MOST_SECONDS = 3.0
 """The longest pause before a camera that is gone is opened again."""
 RELEASE_SECONDS = 1.0
 """How long the end of the process waits for a camera to be let go."""
+RESTING_EVERY = 3
+"""While nothing moves, so many frames make one that is looked at: at 30 frames/s a movement is seen 0.1 s later."""
 _POLL_SECONDS = 0.2
 """How soon a wait for a frame notices that the process is to stop."""
 
@@ -58,6 +60,8 @@ class LiveCamera:
         self.skipped = 0
         self.reopened = 0
         self.spoiled = 0
+        self.passed = 0
+        self.resting = False
         self._name, self._open_capture, self._hang_seconds = name, open_capture, hang_seconds
 
     def frames(self, stop: Stop) -> Iterator[Frame]:
@@ -93,12 +97,14 @@ class LiveCamera:
         patience, came_at, has_paced = self._hang_seconds, time.monotonic(), False
         longest_gap = 0.0
         while not stop:
+            reader.every = RESTING_EVERY if self.resting else 1
             taken = reader.take(_POLL_SECONDS)
             now = time.monotonic()
             if taken is not None:
                 self.skipped += taken.skipped
+                self.passed += taken.passed
                 if has_paced:
-                    longest_gap = max(longest_gap, (now - came_at) / (1 + taken.skipped))
+                    longest_gap = max(longest_gap, (now - came_at) / (1 + taken.skipped + taken.passed))
                     patience = min(self._hang_seconds, max(HANG_LEAST_SECONDS, HANG_GAPS * longest_gap))
                 came_at, has_paced = now, True
                 image = damage.sound(taken.image, taken.clock)
@@ -116,10 +122,10 @@ class LiveCamera:
 
 
 class _Shot:
-    """The newest frame of a capture, and how many before it nobody took."""
+    """The newest frame of a capture, how many before it nobody took, and how many were let pass."""
 
-    def __init__(self, image: Any, skipped: int) -> None:
-        self.image, self.skipped = image, skipped
+    def __init__(self, image: Any, skipped: int, passed: int) -> None:
+        self.image, self.skipped, self.passed = image, skipped, passed
         self.captured_at, self.clock = datetime.now(UTC), time.monotonic()
 
 
@@ -131,6 +137,8 @@ class _Reader:
         self._changed = threading.Condition()
         self._shot: _Shot | None = None
         self._abandoned = False
+        self.every = 1
+        """Which of its frames are pictures: every one, or every so many."""
         self.opened = False
         self.ended = False
         self.reason: str | None = None
@@ -168,14 +176,21 @@ class _Reader:
             with self._changed:
                 self.opened = capture.isOpened()
                 self._changed.notify_all()
-            while self.opened and not self._abandoned:
-                read, image = capture.read()
+            passed = 0
+            while self.opened and not self._abandoned and capture.grab():
+                if passed + 1 < self.every:
+                    passed += 1
+                    continue
+                read, image = capture.retrieve()
                 if not read:
                     break
                 with self._changed:
+                    if self._shot is not None:
+                        passed += self._shot.passed
                     skipped = self._shot.skipped + 1 if self._shot is not None else 0
-                    self._shot = _Shot(image, skipped)
+                    self._shot = _Shot(image, skipped, passed)
                     self._changed.notify_all()
+                passed = 0
         except Exception as failure:  # noqa: BLE001 (whatever a driver does, the camera is opened again)
             self.reason = " ".join(str(failure).split())
         finally:

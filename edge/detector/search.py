@@ -83,6 +83,7 @@ class Search:
             # Room first, the frame then: a live camera gives the newest one.
             while self._has_room() and (frame := next(frames, None)) is not None:
                 is_searched = self._gate.opens_for(frame)
+                self._camera.resting = self._gate.rests(frame.clock)
                 self._taken.put((frame, self._pool.submit(self._model.detect, frame.image) if is_searched else None))
         except BaseException as failure:  # noqa: BLE001 (raised where the frames are taken)
             self._failure = failure
