@@ -1,5 +1,6 @@
 """What strangers may send: neither process dies or stalls, and every message is accounted for."""
 
+import contextlib
 import random
 import re
 import threading
@@ -126,14 +127,17 @@ def test_every_message_is_stored_quarantined_or_refused_and_counted(stack: Stack
                 payload += bytes(300_000)
             stranger.session.publish(prefix + camera, payload, qos=1, properties=properties).add_done_callback(answered)
         await_true(lambda: answers.total() == MESSAGES // 2, 60, "each has been answered")
-        honest = make_face(jpeg=JPEG)
-        stranger.session.publish(f"{prefix}door", JPEG, qos=1, properties=face.encode(honest))
-        expected = honest.id.encode()
-        await_true(
-            lambda: any(message.properties.correlation_data == expected for message in receipts.messages),
-            120,
-            "an honest face gets through behind them",
-        )
+        honest, attempts = make_face(jpeg=JPEG), 0
+
+        def signed() -> bool:
+            return any(message.properties.correlation_data == honest.id.encode() for message in receipts.messages)
+
+        while not signed():  # its device may have more waiting than its share: then it comes again, as from an outbox
+            attempts += 1
+            assert attempts < 30
+            stranger.session.publish(f"{prefix}door", JPEG, qos=1, properties=face.encode(honest)).result(10)
+            with contextlib.suppress(TimeoutError):
+                await_true(signed, 5, "an honest face gets through behind them")
     assert set(answers) == {"taken", "refused"}
     assert {message.topic for message in receipts.messages} <= {
         f"devices/{DEVICE}/receipts/{camera}" for camera in ("door", "quarantine")
@@ -141,8 +145,10 @@ def test_every_message_is_stored_quarantined_or_refused_and_counted(stack: Stack
     for name in ("s3sink", "forwarder"):
         assert stack.programs[name].running
         assert stack.programs[name].stop() == 0
+    print(_last_line(stack))
     counts = {name: int(number) for name, number in re.findall(r"(\w+)=(\d+)", _last_line(stack))}
-    assert sum(counts.values()) == answers["taken"] + 1
+    assert sum(counts.values()) == answers["taken"] + attempts
+    assert counts["turned_away"] == 0  # nobody else is about
     assert counts["quarantined"] > 0
     assert counts["written"] > 0
     for key in stack.keys():

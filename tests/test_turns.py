@@ -19,11 +19,21 @@ def test_devices_take_turns():
 def test_a_device_has_no_more_waiting_than_its_share():
     """By number and by bytes; what is taken makes room; one message always has room, however large."""
     turns: Turns[int] = Turns(messages_each=3, bytes_each=100)
-    assert [turns.put("a", number, 10) for number in range(4)] == [True, True, True, False]
     assert turns.put("b", 0, 1000)
+    assert [turns.put("a", number, 10) for number in range(4)] == [True, True, True, False]
     assert not turns.put("b", 1, 1)
     turns.take()
+    turns.take()
     assert turns.put("a", 4, 10)
+
+
+def test_a_device_that_is_alone_may_have_more_waiting():
+    """A burst of pictures is stored, where it is in nobody's way."""
+    turns: Turns[int] = Turns(messages_each=3, messages_alone=5)
+    assert [turns.put("a", number, 1) for number in range(6)] == [True] * 5 + [False]
+    assert turns.put("b", 0, 1)
+    turns.take()
+    assert not turns.put("a", 6, 1)
 
 
 def test_beyond_what_all_may_have_only_those_with_less_than_their_share_get_in():

@@ -4,12 +4,17 @@ However much one device sends, another one's face waits for one write of each, a
 """
 
 import threading
+import time
 from collections import OrderedDict, deque
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
+MESSAGES_ALONE = 10_000
+"""How many messages may wait of a device that is the only one about."""
 MESSAGES_EACH = 1000
-"""How many messages of one device may wait."""
+"""How many while others are."""
+ABOUT_SECONDS = 10.0
+"""How long a device is said to be about after it has sent something."""
 BYTES_EACH = 32 << 20
 """And how many bytes of them."""
 BYTES_MOST = 96 << 20
@@ -30,9 +35,15 @@ class Turns(Generic[T]):
     """A line for each device, served in turn. Safe to use from several threads."""
 
     def __init__(
-        self, messages_each: int = MESSAGES_EACH, bytes_each: int = BYTES_EACH, bytes_most: int = BYTES_MOST
+        self,
+        messages_each: int = MESSAGES_EACH,
+        bytes_each: int = BYTES_EACH,
+        bytes_most: int = BYTES_MOST,
+        messages_alone: int = MESSAGES_ALONE,
     ) -> None:
-        self._messages_each, self._bytes_each, self._bytes_most = messages_each, bytes_each, bytes_most
+        self._messages_each, self._messages_alone = messages_each, messages_alone
+        self._bytes_each, self._bytes_most = bytes_each, bytes_most
+        self._latest, self._others_until = "", 0.0
         self._lines: OrderedDict[str, _Line[T]] = OrderedDict()
         self._size = 0
         self._closed = False
@@ -47,6 +58,9 @@ class Turns(Generic[T]):
             size: of it, in bytes.
         """
         with self._changed:
+            if device != self._latest:
+                self._others_until = time.monotonic() + ABOUT_SECONDS if self._latest else 0.0
+                self._latest = device
             line = self._lines.get(device)
             if line is not None and self._is_full(line, size):
                 return False
@@ -79,6 +93,8 @@ class Turns(Generic[T]):
             self._changed.notify_all()
 
     def _is_full(self, line: _Line[T], size: int) -> bool:
-        if len(line.items) >= self._messages_each or line.size + size > self._bytes_each:
+        alone = time.monotonic() > self._others_until
+        most = self._messages_alone if alone else self._messages_each
+        if len(line.items) >= most or line.size + size > self._bytes_each:
             return True
         return self._size + size > self._bytes_most and line.size + size > self._bytes_most // len(self._lines)
