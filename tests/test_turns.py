@@ -3,6 +3,7 @@
 import threading
 
 from cloud.s3sink.turns import Turns
+from demo.program import await_true
 
 
 def test_devices_take_turns():
@@ -54,8 +55,7 @@ def test_who_waits_for_a_turn_gets_it_or_is_let_go():
     for worker in workers:
         worker.start()
     turns.put("a", "x", 1)
-    while not got:
-        pass
+    await_true(lambda: bool(got), 10, "one of them has its turn")
     turns.close()
     for worker in workers:
         worker.join(10)

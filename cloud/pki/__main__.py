@@ -25,7 +25,7 @@ def parser() -> argparse.ArgumentParser:
     """Return the parser of the command line."""
     parsed = argparse.ArgumentParser(prog="python -m cloud.pki", description="Who may come in, by certificate.")
     made = parsed.add_subparsers(dest="command", metavar="COMMAND")
-    made.add_parser("serve", help="make and renew what is needed, every hour (the default)")
+    made.add_parser("serve", help="make and renew what is needed, again and again (the default)")
     made.add_parser("init", help="make and renew what is needed, once")
     enroll = made.add_parser("enroll", help="let a device in, or renew its certificate")
     enroll.add_argument("name", metavar="NAME", help="the device's")
