@@ -19,12 +19,13 @@ from demo.camera import NetworkCamera
 from demo.film import clip
 from demo.program import HOST, await_true
 from demo.stack import CAMERA, Stack
-from edge.detector.outbox import Outbox
-from wire import face, log, status, topics
-from wire.connection import Message, Terms
-from wire.link import Link
-from wire.process import Stop
-from wire.session import Session
+from edge.detector.delivery.outbox import Outbox
+from wire import face, status, topics
+from wire.mqtt.connection import ConnectOptions, Message
+from wire.mqtt.endpoint import Endpoint
+from wire.mqtt.session import Session
+from wire.process import log
+from wire.process.lifecycle import Stop
 
 FACE_BYTES = 20_000
 BACKLOG = 5000
@@ -59,16 +60,16 @@ def _run(stack: Stack, backlog: int) -> list[list[str]]:
     with NetworkCamera(jpegs, LIVE_FRAMES_PER_SECOND) as camera:
         stack.start("detector", CAMERA_SOURCE=camera.address, FACE_INTERVAL="0")
         goal = backlog + OUTAGE_SECONDS * LIVE_FRAMES_PER_SECOND
-        await_true(lambda: watch.facts.get("outbox", 0) >= goal, 120, "the outbox has grown")
-        during, waiting = local.memory_info().rss, watch.facts["outbox"]
+        await_true(lambda: watch.stats.get("outbox", 0) >= goal, 120, "the outbox has grown")
+        during, waiting = local.memory_info().rss, watch.stats["outbox"]
         stack.start_broker("cloud-broker")
         cloud = psutil.Process(stack.programs["cloud-broker"].pid)
         cloud_before = cloud.memory_info().rss
-        await_true(lambda: watch.facts.get("outbox", goal) < waiting - 10, 60, "faces arrive again")
-        back_at, began, left = datetime.now(UTC), time.perf_counter(), watch.facts["outbox"]
+        await_true(lambda: watch.stats.get("outbox", goal) < waiting - 10, 60, "faces arrive again")
+        back_at, began, left = datetime.now(UTC), time.perf_counter(), watch.stats["outbox"]
         with PeakMemory({"cloud-broker": cloud.pid}) as memory:
-            await_true(lambda: watch.facts["outbox"] <= LIVE_FRAMES_PER_SECOND * 2, 300, "the backlog goes")
-        rate = (left - watch.facts["outbox"]) / (time.perf_counter() - began)
+            await_true(lambda: watch.stats["outbox"] <= LIVE_FRAMES_PER_SECOND * 2, 300, "the backlog goes")
+        rate = (left - watch.stats["outbox"]) / (time.perf_counter() - began)
         stack.programs["detector"].stop()
     live = [delay for captured_at, delay in watch.receipts if captured_at > back_at]
     watch.session.close()
@@ -90,12 +91,12 @@ class _Watch:
     """Status and receipts at the local broker."""
 
     def __init__(self, stack: Stack) -> None:
-        self.facts: dict[str, int] = {}
+        self.stats: dict[str, int] = {}
         self.receipts: list[tuple[datetime, float]] = []
         """Capture time, and seconds from then to the receipt."""
         self.session = Session(
-            Link("local broker", HOST, stack.local_port),
-            Terms(client_id="watch", receive_maximum=1000),
+            Endpoint("local broker", HOST, stack.local_port),
+            ConnectOptions(client_id="watch", receive_maximum=1000),
             Stop(),
             on_message=self._take,
             subscriptions=[(topics.receipts(CAMERA), 1), (topics.status("detector", CAMERA), 1)],
@@ -104,7 +105,7 @@ class _Watch:
 
     def _take(self, message: Message) -> None:
         if message.topic.startswith("status/"):
-            self.facts = status.decode(message.payload)
+            self.stats = status.decode(message.payload)
         else:
             captured_at = face.time_of_id((message.properties.correlation_data or b"").decode())
             self.receipts.append((captured_at, (datetime.now(UTC) - captured_at).total_seconds()))

@@ -20,13 +20,13 @@ import numpy as np
 import psutil
 
 from benchmarks import labelled
-from benchmarks.labelled import FALSE_ALARMS, LEAST_PIXELS, Labelled
+from benchmarks.labelled import FALSE_ALARMS, MIN_PIXELS, Labelled
 from benchmarks.measure import megabytes, show, spread
 from benchmarks.peers import OTHERS, OWN
 from demo.film import clip
 from demo.program import ROOT
 from demo.stack import Stack
-from wire import log
+from wire.process import log
 
 SIZES = (320, 640, 1280)
 """Longest side of the picture searched, in pixels."""
@@ -124,7 +124,7 @@ def accuracy(interpreters: Mapping[str, str], title: str, pictures: Sequence[Lab
         )
     faces = sum(len(one.boxes) for one in pictures)
     show(
-        f"{title}: {len(pictures)} pictures, {faces} faces of {LEAST_PIXELS} px and more",
+        f"{title}: {len(pictures)} pictures, {faces} faces of {MIN_PIXELS} px and more",
         ["", *(f"AP at IoU {overlap}" for overlap in OVERLAPS), *(f"recall at IoU {overlap}" for overlap in OVERLAPS)],
         rows,
     )

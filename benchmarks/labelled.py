@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 Numbers = npt.NDArray[np.float64]
 
-LEAST_PIXELS = 24
+MIN_PIXELS = 24
 """Faces whose box has a shorter side than this are to be ignored."""
 FALSE_ALARMS = 0.1
 """In each image, at which recall is told."""
@@ -111,7 +111,7 @@ def _hits(one: Labelled, rows: Numbers, least_overlap: float) -> list[tuple[floa
 def _labelled(folder: Path, entry: dict[str, Any]) -> Labelled:
     boxes = np.array(entry["boxes"], float).reshape(-1, 4)
     ignore = np.array(entry.get("ignore", []), float).reshape(-1, 4)
-    large = boxes[:, 2:].min(axis=1, initial=np.inf) >= LEAST_PIXELS
+    large = boxes[:, 2:].min(axis=1, initial=np.inf) >= MIN_PIXELS
     image = folder / entry["image"]
     if not image.is_file():
         raise ValueError(f"{image} is not there")

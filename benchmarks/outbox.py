@@ -14,7 +14,7 @@ import psutil
 
 from benchmarks.measure import faces_of, megabytes, show
 from demo.stack import CAMERA
-from edge.detector.outbox import Outbox
+from edge.detector.delivery.outbox import Outbox
 from wire import face
 from wire.face import Face
 

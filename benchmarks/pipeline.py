@@ -21,11 +21,12 @@ from demo.camera import NetworkCamera
 from demo.film import clip
 from demo.program import HOST, await_true
 from demo.stack import BUCKET, CHAIN, DEVICE, Stack
-from wire import face, log, topics
-from wire.connection import Message, Terms
-from wire.link import Link
-from wire.process import Stop
-from wire.session import Session
+from wire import face, topics
+from wire.mqtt.connection import ConnectOptions, Message
+from wire.mqtt.endpoint import Endpoint
+from wire.mqtt.session import Session
+from wire.process import log
+from wire.process.lifecycle import Stop
 
 FACES = 1000
 FACE_BYTES = 10_000
@@ -207,8 +208,8 @@ def _push(port_in: int, port_out: int, topic: str, watched: str) -> float:
 
 def _session(port: int, on_message: Callable[[Message], None], *subscriptions: str) -> Session:
     session = Session(
-        Link("broker", HOST, port),
-        Terms(client_id=f"bench-{time.time_ns()}", receive_maximum=256),
+        Endpoint("broker", HOST, port),
+        ConnectOptions(client_id=f"bench-{time.time_ns()}", receive_maximum=256),
         Stop(),
         on_message=on_message,
         subscriptions=[(topic, 1) for topic in subscriptions],

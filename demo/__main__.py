@@ -22,13 +22,13 @@ from demo import report
 from demo.film import FilmMissing, pan_film
 from demo.program import ROOT, NotInstalled, Program, await_true
 from demo.stack import Stack
-from demo.watch import Shelf, Watch, faults
-from edge.detector.cameras import GSTREAMER, camera_of
-from edge.detector.live import LiveCamera
+from demo.watch import Listing, Watch, faults
+from edge.detector.camera.live import LiveCamera
+from edge.detector.camera.source import GSTREAMER, open_camera
 from edge.detector.settings import without_credentials
-from wire import log
 from wire.errors import ConfigurationError
-from wire.process import Stop
+from wire.process import log
+from wire.process.lifecycle import Stop
 
 LIVE_SECONDS = 20.0
 """How long to look through a live camera, from its first frame on."""
@@ -96,7 +96,7 @@ class Plan:
         """
         if camera is None:
             return cls(str(pan_film()), "a film of five people", live=False, seconds=seconds or FILM_SECONDS)
-        if isinstance(camera_of(camera, loop=False), LiveCamera):
+        if isinstance(open_camera(camera, loop=False), LiveCamera):
             # Passwords stand in addresses, and in pipelines wherever they like.
             pipeline = camera.startswith(GSTREAMER)
             label = "a GStreamer pipeline" if pipeline else without_credentials(camera).partition("?")[0]
@@ -112,7 +112,7 @@ class Demo:
         self._plan, self._stack, self._console, self._signals = plan, stack, console, signals
         self._stop = Stop()
         self._watch = Watch(stack, self._stop)
-        self._shelf = Shelf(stack)
+        self._listing = Listing(stack)
         self._carriers: list[Program] = []
 
     def run(self, sheet: Path) -> int:
@@ -132,7 +132,7 @@ class Demo:
             self._signals.filming = False
             if status == 0:
                 self._settle(progress)
-                progress.show(self._watch, len(self._shelf.list()), last=True)
+                progress.show(self._watch, len(self._listing.list()), last=True)
         if status != 0:
             said = detector.output().split("\n")
             print(next(filter(None, reversed(said)), "nothing was said"), file=sys.stderr)
@@ -150,7 +150,7 @@ class Demo:
                 return detector.wait(_POLL_SECONDS)
             except subprocess.TimeoutExpired:
                 self._look(progress)
-            if self._plan.live and limit == FIRST_FRAME_SECONDS and self._watch.facts.get("frames"):
+            if self._plan.live and limit == FIRST_FRAME_SECONDS and self._watch.stats.get("frames"):
                 began, limit = time.monotonic(), self._plan.seconds
         status = detector.stop()
         # A process that has just begun or just finished has no handler for the signal: it is ended by it, as asked.
@@ -161,7 +161,7 @@ class Demo:
 
         def settled() -> bool:
             self._look(progress)
-            stored = {item.face_id for item in self._shelf.objects}
+            stored = {item.face_id for item in self._listing.objects}
             return self._watch.detector_gone.is_set() and stored >= self._watch.published.keys()
 
         try:
@@ -176,19 +176,19 @@ class Demo:
         for program in self._carriers:
             if not program.running:
                 raise RuntimeError(f"the {program.name} has ended; its log is {_shown(program.log)}")
-        progress.show(self._watch, len(self._shelf.list(_LISTING_SECONDS)))
+        progress.show(self._watch, len(self._listing.list(_LISTING_SECONDS)))
 
     def _conclude(self, sheet: Path) -> int:
         """Stop what carries faces, and tell what came of them."""
         wrong = [f"the {program.name} ended with status {code}" for program, code in _stopped(self._carriers) if code]
-        self._shelf.list()
-        self._console.print("", report.counts(self._watch, self._shelf), "", sep="\n")
-        if self._shelf.objects:
-            self._console.print(report.listing(self._shelf), "", sep="\n")
-        drawn = report.contact_sheet(self._shelf, self._plan.label, sheet)
+        self._listing.list()
+        self._console.print("", report.counts(self._watch, self._listing), "", sep="\n")
+        if self._listing.objects:
+            self._console.print(report.listing(self._listing), "", sep="\n")
+        drawn = report.contact_sheet(self._listing, self._plan.label, sheet)
         if drawn:
             self._console.print(f"contact sheet of {drawn} faces, read back from S3: {_shown(sheet)}")
-        wrong += faults(self._watch.published, self._shelf.objects)
+        wrong += faults(self._watch.published, self._listing.objects)
         if wrong:
             print("\n".join((*wrong, f"the logs are in {_shown(self._stack.folder)}")), file=sys.stderr)
             return 1
@@ -217,9 +217,9 @@ def main() -> int:
     except ConfigurationError as mistake:
         print(mistake, file=sys.stderr)
         return mistake.exit_code
-    except (Interrupted, *Troubles) as trouble:
+    except (Interrupted, *Troubles) as problem:
         interrupted = signals.number != 0
-        print("interrupted" if interrupted else f"facewire: {trouble}", file=sys.stderr)
+        print("interrupted" if interrupted else f"facewire: {problem}", file=sys.stderr)
         return 128 + signals.number if interrupted else 1
 
 

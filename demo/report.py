@@ -13,9 +13,9 @@ from rich.table import Table
 
 from demo import sheet
 from demo.stack import BUCKET, CAMERA, DEVICE
-from demo.watch import Listed, Shelf, Watch
+from demo.watch import Listed, Listing, Watch
 
-ROWS_MOST = 20
+MAX_ROWS = 20
 """Of the listing."""
 _PLAIN_LINE_SECONDS = 2.0
 """Between two lines of progress where there is no terminal."""
@@ -43,9 +43,9 @@ class Progress:
 
     def show(self, watch: Watch, stored: int, last: bool = False) -> None:
         """Show how far things are; ``last``: the line stays."""
-        facts = watch.facts
+        stats = watch.stats
         line = (
-            f"frames {facts.get('frames', '-')}   faces seen {facts.get('faces', '-')}   "
+            f"frames {stats.get('frames', '-')}   faces seen {stats.get('faces', '-')}   "
             f"published {len(watch.published)}   stored {stored}"
         )
         if self._live is not None:
@@ -56,20 +56,20 @@ class Progress:
             self._shown, self._shown_at = line, time.monotonic()
 
 
-def counts(watch: Watch, shelf: Shelf) -> Table:
+def counts(watch: Watch, listing: Listing) -> Table:
     """Return a table of what was counted on the way, from the camera to S3."""
-    facts = watch.facts
+    stats = watch.stats
     rows = {
-        "frames looked at": facts.get("frames"),
-        "frames passed over": facts.get("skipped"),
-        "faces seen in them": facts.get("faces"),
-        "faces due to be sent": facts.get("sent"),
+        "frames looked at": stats.get("frames"),
+        "frames passed over": stats.get("skipped"),
+        "faces seen in them": stats.get("faces"),
+        "faces due to be sent": stats.get("sent"),
         "faces published": len(watch.published),
-        "  sent again": facts.get("resent"),
-        "  signed for": facts.get("receipted"),
-        "  dropped": facts.get("dropped"),
-        "objects in S3": len(shelf.objects),
-        "bytes in S3": sum(item.size for item in shelf.objects),
+        "  sent again": stats.get("resent"),
+        "  signed for": stats.get("receipted"),
+        "  dropped": stats.get("dropped"),
+        "objects in S3": len(listing.objects),
+        "bytes in S3": sum(item.size for item in listing.objects),
     }
     table = _table("", "count")
     for name, number in rows.items():
@@ -77,20 +77,20 @@ def counts(watch: Watch, shelf: Shelf) -> Table:
     return table
 
 
-def listing(shelf: Shelf) -> Table:
+def listing(listing: Listing) -> Table:
     """Return the listing of the bucket, with some of the metadata of each object, as S3 gives them back."""
-    folder = _folder(shelf.objects)
+    folder = _folder(listing.objects)
     table = _table("key", "bytes", "conf.", "track", title=f"s3://{BUCKET}/{folder}/")
-    for item in shelf.objects[:ROWS_MOST]:
-        metadata, _ = shelf.read(item.key)
+    for item in listing.objects[:MAX_ROWS]:
+        metadata, _ = listing.read(item.key)
         name = item.key.removeprefix(f"{folder}/")
         table.add_row(name, f"{item.size:,}", metadata.get("confidence", "-"), metadata.get("track", "-"))
-    if len(shelf.objects) > ROWS_MOST:
-        table.add_row(f"... and {len(shelf.objects) - ROWS_MOST} more")
+    if len(listing.objects) > MAX_ROWS:
+        table.add_row(f"... and {len(listing.objects) - MAX_ROWS} more")
     return table
 
 
-def contact_sheet(shelf: Shelf, source: str, path: Path) -> int:
+def contact_sheet(listing: Listing, source: str, path: Path) -> int:
     """Read faces back from S3 and draw a contact sheet of them.
 
     Args:
@@ -101,11 +101,11 @@ def contact_sheet(shelf: Shelf, source: str, path: Path) -> int:
     Returns:
         How many are on it.
     """
-    faces = [item for item in shelf.objects if item.is_face]
-    chosen = sheet.evenly(faces, sheet.FACES_MOST)
+    faces = [item for item in listing.objects if item.is_face]
+    chosen = sheet.evenly(faces, sheet.MAX_FACES)
     if not chosen:
         return 0
-    portraits = [sheet.Portrait.of_object(*shelf.read(item.key)) for item in chosen]
+    portraits = [sheet.Portrait.of_object(*listing.read(item.key)) for item in chosen]
     shown = f"{len(faces)} faces" if len(chosen) == len(faces) else f"{len(chosen)} of {len(faces)} faces"
     lines = (
         f"{DEVICE} / {CAMERA}: {source}",

@@ -11,10 +11,10 @@ from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 from wire.face import parse_time
 
-FACES_MOST = 54
+MAX_FACES = 54
 """On one sheet; of more, that many are chosen evenly."""
 
-_COLUMNS_LEAST, _COLUMNS_MOST = 6, 9
+_MIN_COLUMNS, _MAX_COLUMNS = 6, 9
 _PICTURE = (168, 210)
 """Width and height of a picture, in pixels as all lengths here: the shape of most heads."""
 _CAPTION = 58
@@ -71,7 +71,7 @@ def draw(portraits: Sequence[Portrait], title: str, lines: Sequence[str]) -> Ima
     Raises:
         PIL.UnidentifiedImageError: a picture is none.
     """
-    columns = min(_COLUMNS_MOST, max(_COLUMNS_LEAST, math.ceil(math.sqrt(1.6 * len(portraits)))))
+    columns = min(_MAX_COLUMNS, max(_MIN_COLUMNS, math.ceil(math.sqrt(1.6 * len(portraits)))))
     rows = math.ceil(len(portraits) / columns)
     step = (_PICTURE[0] + _GAP, _PICTURE[1] + _CAPTION)
     sheet = Image.new("RGB", (2 * _EDGE + columns * step[0] - _GAP, _HEADER + rows * step[1] + _EDGE // 2), _PAPER)

@@ -10,10 +10,10 @@ from typing import Any
 from demo.program import HOST
 from demo.stack import BUCKET, CAMERA, Stack
 from wire import status, topics
-from wire.connection import Message, Terms
-from wire.link import Link
-from wire.process import Stop
-from wire.session import Session
+from wire.mqtt.connection import ConnectOptions, Message
+from wire.mqtt.endpoint import Endpoint
+from wire.mqtt.session import Session
+from wire.process.lifecycle import Stop
 
 _FACE_KEY = re.compile(r"[^/]+/device=[^/]+/camera=[^/]+/date=[^/]+/[^/]+Z-([0-9a-f-]{36})\.jpg")
 
@@ -25,14 +25,14 @@ class Watch:
         """Set up a watch over the stack's local broker; ``stop`` is told of a defect."""
         self.published: Counter[str] = Counter()
         """How often the face of each id has been published."""
-        self.facts: dict[str, Any] = {}
+        self.stats: dict[str, Any] = {}
         """What the detector has said of itself last."""
         self.listening = threading.Event()
         self.detector_gone = threading.Event()
         """Set once the broker has told that the detector has left: there will be no more faces."""
         self._session = Session(
-            Link("local broker", HOST, stack.local_port),
-            Terms("facewire-demo"),
+            Endpoint("local broker", HOST, stack.local_port),
+            ConnectOptions("facewire-demo"),
             stop,
             on_message=self._take,
             subscriptions=[(topics.ALL_FACES, 1), (topics.status("detector", CAMERA), 1)],
@@ -51,9 +51,9 @@ class Watch:
         if message.topic.startswith("faces/"):
             self.published[(message.properties.correlation_data or b"").decode("ascii", "replace")] += 1
         else:
-            facts = status.decode(message.payload)
-            if facts["online"]:
-                self.facts = facts
+            stats = status.decode(message.payload)
+            if stats["online"]:
+                self.stats = stats
             else:
                 self.detector_gone.set()
         self._session.acknowledge(message)
@@ -79,7 +79,7 @@ class Listed:
         return self.face_id != self.key
 
 
-class Shelf:
+class Listing:
     """The objects in the bucket."""
 
     def __init__(self, stack: Stack) -> None:

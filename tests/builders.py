@@ -11,11 +11,11 @@ import numpy as np
 
 from demo.program import HOST, await_true
 from wire import face
-from wire.connection import Message, Terms
 from wire.face import Face
-from wire.link import Link, Tls
-from wire.process import Stop
-from wire.session import Session
+from wire.mqtt.connection import ConnectOptions, Message
+from wire.mqtt.endpoint import Endpoint, TlsFiles
+from wire.mqtt.session import Session
+from wire.process.lifecycle import Stop
 from wire.topics import Origin
 
 CAPTURED_AT = datetime(2026, 11, 22, 15, 4, 5, 123000, tzinfo=UTC)
@@ -61,15 +61,15 @@ class Peer:
     """Any MQTT client: it gathers what arrives, and publishes what it is told to."""
 
     def __init__(
-        self, port: int, *subscriptions: str, client_id: str | None = None, tls: Tls | None = None, **terms: Any
+        self, port: int, *subscriptions: str, client_id: str | None = None, tls: TlsFiles | None = None, **options: Any
     ) -> None:
         self.stop = Stop()
         self.messages: list[Message] = []
         self.on_message: Callable[[Message], None] = lambda message: self.session.acknowledge(message)  # noqa: PLW0108 (there is no session yet)
         self._arrived = threading.Condition()
         self.session = Session(
-            Link("a broker", HOST, port, tls),
-            Terms(client_id=client_id or f"peer-{id(self)}", **terms),
+            Endpoint("a broker", HOST, port, tls),
+            ConnectOptions(client_id=client_id or f"peer-{id(self)}", **options),
             self.stop,
             on_message=self._take,
             subscriptions=[(topic, 2) for topic in subscriptions],

@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any, Self
 
 from cloud.pki.authority import Authority
-from cloud.pki.bundle import Bundle
-from cloud.pki.eviction import Outcome, evict
+from cloud.pki.device_bundle import DeviceBundle
+from cloud.pki.disconnect import Outcome, disconnect
 from demo.program import HOST, ROOT, await_true, find_program, free_port
 from tests.builders import Peer
-from wire.link import Tls
+from wire.mqtt.endpoint import TlsFiles
 
 
 class Cloud:
@@ -70,28 +70,28 @@ class Cloud:
             return False
         return True
 
-    def enroll(self, name: str, folder: str = "devices", **terms: Any) -> Tls:
+    def enroll(self, name: str, folder: str = "devices", **options: Any) -> TlsFiles:
         """Let a device in, and return what it comes in with; the broker knows of it within a second or two."""
-        return files_of(self.authority.enroll(name, **terms), self.folder / folder)
+        return files_of(self.authority.enroll(name, **options), self.folder / folder)
 
-    def sink(self) -> Tls:
+    def sink(self) -> TlsFiles:
         """What the sink comes in with."""
-        return Tls(*(self.authority.sink / name for name in ("ca.pem", "cert.pem", "key.pem")))
+        return TlsFiles(*(self.authority.sink / name for name in ("ca.pem", "cert.pem", "key.pem")))
 
-    def broker(self) -> Tls:
+    def broker(self) -> TlsFiles:
         """What the broker itself comes in with, to see how it is."""
-        return Tls(*(self.authority.broker / name for name in ("ca.pem", "server.pem", "server-key.pem")))
+        return TlsFiles(*(self.authority.broker / name for name in ("ca.pem", "server.pem", "server-key.pem")))
 
     def revoke(self, name: str, seconds: float = 8) -> Outcome:
         """Shut a device out and disconnect it."""
-        return evict(self.authority.revoke(name), HOST, self.port, seconds)[0]
+        return disconnect(self.authority.revoke(name), HOST, self.port, seconds)[0]
 
-    def peer(self, tls: Tls, *subscriptions: str, **terms: Any) -> Peer:
+    def peer(self, tls: TlsFiles, *subscriptions: str, **options: Any) -> Peer:
         """A client that comes in with ``tls``."""
-        return Peer(self.port, *subscriptions, tls=tls, **terms)
+        return Peer(self.port, *subscriptions, tls=tls, **options)
 
     def handshake(
-        self, tls: Tls, version: ssl.TLSVersion | None = None, session: ssl.SSLSession | None = None
+        self, tls: TlsFiles, version: ssl.TLSVersion | None = None, session: ssl.SSLSession | None = None
     ) -> ssl.SSLSocket:
         """Connect and say hello to MQTT; the caller closes it.
 
@@ -118,7 +118,7 @@ class Cloud:
         return wrapped
 
 
-def files_of(bundle: Bundle, parent: Path) -> Tls:
+def files_of(bundle: DeviceBundle, parent: Path) -> TlsFiles:
     """Write a bundle, and return what a client comes in with."""
     folder = bundle.write(parent, HOST)
-    return Tls(folder / "ca.pem", folder / "cert.pem", folder / "key.pem")
+    return TlsFiles(folder / "ca.pem", folder / "cert.pem", folder / "key.pem")

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 
 from demo.film import clip
-from edge.detector.frame import Frame, Image
+from edge.detector.camera.frame import Frame, Image
 
 RATE = 25
 SIZE = (960, 540)

@@ -15,18 +15,18 @@ import pytest
 from demo.camera import NetworkCamera
 from demo.film import clip
 from demo.program import HOST, await_true, free_port
-from edge.detector.cameras import camera_of
-from edge.detector.files import ImageFolder, VideoFile
-from edge.detector.live import LiveCamera
+from edge.detector.camera.live import LiveCamera
+from edge.detector.camera.recorded import ImageFolder, VideoFile
+from edge.detector.camera.source import open_camera
 from edge.detector.settings import without_credentials
 from tests.builders import make_jpeg
 from wire.errors import ConfigurationError, ExitCode
-from wire.process import Stop
+from wire.process.lifecycle import Stop
 
 
 def test_a_video_yields_every_frame_with_its_own_time():
     """472 frames at 24000/1001 per second."""
-    frames = list(camera_of(str(clip("WolfgangLanger_Pexels.mp4")), loop=False).frames(Stop()))
+    frames = list(open_camera(str(clip("WolfgangLanger_Pexels.mp4")), loop=False).frames(Stop()))
     assert len(frames) == 472
     clocks = np.array([frame.clock for frame in frames])
     assert np.allclose(np.diff(clocks), 1001 / 24000, atol=0.002)
@@ -53,7 +53,7 @@ def test_a_folder_yields_every_image_in_order_of_name(tmp_path: Path):
         cv2.imwrite(str(tmp_path / name), np.full((8, 8, 3), shade * 50, np.uint8))
     (tmp_path / "notes.txt").write_text("hello")
     (tmp_path / "broken.jpg").write_bytes(make_jpeg()[:30])
-    frames = list(camera_of(str(tmp_path), loop=False).frames(Stop()))
+    frames = list(open_camera(str(tmp_path), loop=False).frames(Stop()))
     assert [round(frame.image.mean() / 50) for frame in frames] == [1, 2, 3]
     assert all(frame.new_scene for frame in frames)
 
@@ -80,7 +80,7 @@ def test_a_source_that_cannot_be_read_is_named(tmp_path: Path, what: str):
         if what == "folder without images":
             (path / "notes.txt").write_text("hello")
     with pytest.raises(ConfigurationError) as caught:
-        list(camera_of(str(path), loop=False).frames(Stop()))
+        list(open_camera(str(path), loop=False).frames(Stop()))
     assert caught.value.exit_code == ExitCode.BAD_DATA
     assert str(path) in str(caught.value)
     assert "\n" not in str(caught.value)
@@ -90,14 +90,14 @@ def test_a_source_that_cannot_be_read_is_named(tmp_path: Path, what: str):
 def test_a_source_that_is_not_there_is_named(source: str):
     """Before anything else happens."""
     with pytest.raises(ConfigurationError, match="CAMERA_SOURCE") as caught:
-        camera_of(source, loop=False)
+        open_camera(source, loop=False)
     assert caught.value.exit_code == ExitCode.NO_INPUT
 
 
 def test_a_stream_that_is_not_there_is_named_without_its_password():
     """At the start: later on a stream that goes away is opened again."""
     with pytest.raises(ConfigurationError, match="CAMERA_SOURCE") as caught:
-        next(camera_of(f"rtsp://admin:hush@{HOST}:{free_port()}/stream", loop=False).frames(Stop()))
+        next(open_camera(f"rtsp://admin:hush@{HOST}:{free_port()}/stream", loop=False).frames(Stop()))
     assert caught.value.exit_code == ExitCode.NO_INPUT
     assert "hush" not in str(caught.value)
     assert without_credentials("rtsp://admin:hush@10.0.0.9:554/a?b=c") == "rtsp://**********@10.0.0.9:554/a?b=c"
@@ -106,7 +106,7 @@ def test_a_stream_that_is_not_there_is_named_without_its_password():
 def test_a_gstreamer_pipeline_needs_an_opencv_that_has_it():
     """The wheel has none; the message says which image has."""
     with pytest.raises(ConfigurationError, match="GStreamer") as caught:
-        camera_of("gstreamer:videotestsrc ! appsink", loop=False)
+        open_camera("gstreamer:videotestsrc ! appsink", loop=False)
     assert caught.value.exit_code == ExitCode.NO_INPUT
 
 
@@ -128,7 +128,7 @@ def network_camera_has_sent(camera: NetworkCamera, count: int) -> bool:
 def test_a_live_camera_yields_the_newest_frame_and_counts_those_it_skips(network_camera: NetworkCamera):
     """Somebody slow sees what is happening now, not what happened when it fell behind."""
     stop = Stop()
-    camera = camera_of(network_camera.address, loop=False)
+    camera = open_camera(network_camera.address, loop=False)
     yielded = 0
     for _ in camera.frames(stop):
         yielded += 1
@@ -141,7 +141,7 @@ def test_a_live_camera_yields_the_newest_frame_and_counts_those_it_skips(network
 
 
 @pytest.mark.parametrize("trouble", ["hangs", "hangs up"])
-def test_a_camera_in_trouble_is_opened_again(network_camera: NetworkCamera, trouble: str):
+def test_a_camera_in_trouble_is_opened_again(network_camera: NetworkCamera, problem: str):
     """A read that blocks for good cannot be interrupted: the watchdog leaves it behind."""
     stop = Stop()
     camera = live_camera(network_camera.address)
@@ -149,7 +149,7 @@ def test_a_camera_in_trouble_is_opened_again(network_camera: NetworkCamera, trou
     for count, frame in enumerate(camera.frames(stop)):
         scenes += frame.new_scene
         if count == 10:
-            if trouble == "hangs":
+            if problem == "hangs":
                 network_camera.flowing.clear()
                 threading.Timer(2.0, network_camera.flowing.set).start()
             else:
@@ -235,4 +235,4 @@ def test_names_and_pictures_that_opencv_does_not_survive_are_passed_over(tmp_pat
     film = Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xe9.mp4"))
     film.write_bytes(clip("single_face.mp4").read_bytes())
     with pytest.raises(ConfigurationError, match=r"xe9\.mp4"):
-        camera_of(str(film), loop=False)
+        open_camera(str(film), loop=False)

@@ -17,7 +17,7 @@ from botocore.exceptions import ClientError, HTTPClientError, ReadTimeoutError
 
 from demo.program import HOST, ROOT
 from demo.stack import ACCESS_KEY, BUCKET, CAMERA, DEVICE, Stack
-from edge.detector.outbox import Outbox
+from edge.detector.delivery.outbox import Outbox
 from tests.builders import make_face
 from tests.chaos import ledger
 from tests.chaos.faults import KINDS, plan
@@ -242,7 +242,7 @@ def test_s3_is_passed_on_and_what_it_stores_is_noted(s3: S3Proxy, put: Callable[
 @pytest.mark.parametrize("answer", [answer for answer in Answer if answer.value and answer.value[0]])
 def test_s3_can_answer_with_an_error(s3: S3Proxy, put: Callable[[str], int], answer: Answer) -> None:
     assert answer.value is not None
-    s3.trouble = Trouble(answer, after=False, share=1.0)
+    s3.problem = Trouble(answer, after=False, share=1.0)
     assert put(f"chaos/{answer}") == answer.value[0]
     assert not s3.written
 
@@ -251,8 +251,8 @@ def test_s3_can_answer_with_an_error(s3: S3Proxy, put: Callable[[str], int], ans
 def test_s3_can_store_an_object_and_not_say_so(
     s3: S3Proxy, put: Callable[[str], int], answer: Answer, error: type[Exception]
 ) -> None:
-    s3.trouble = Trouble(answer, after=True, share=1.0)
+    s3.problem = Trouble(answer, after=True, share=1.0)
     with pytest.raises(error):
         put(f"chaos/{answer}")
-    s3.trouble = None
+    s3.problem = None
     assert put(f"chaos/{answer}") == 412

@@ -17,7 +17,7 @@ from demo.film import PEOPLE, clip, pan_film
 from demo.program import ROOT
 from demo.sheet import evenly
 from demo.watch import Listed, faults
-from edge.detector.yunet import FaceDetector
+from edge.detector.model.yunet import FaceDetector
 from wire.errors import ExitCode
 
 pytestmark = pytest.mark.usefixtures("stack")  # the servers' programs are here, or the test is not for this machine

@@ -11,18 +11,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from demo.film import clip
-from edge.detector.crop import clamp, crop, encode_jpeg
+from edge.detector.camera.frame import Frame
+from edge.detector.camera.recorded import VideoFile
 from edge.detector.detector import Detector
-from edge.detector.files import VideoFile
-from edge.detector.frame import Frame
-from edge.detector.scene import WEAK_CONFIDENCE
+from edge.detector.model.weights import MODEL_PATH
+from edge.detector.model.yunet import FaceDetector
+from edge.detector.selection.crop import clamp, crop, encode_jpeg
+from edge.detector.selection.scene import WEAK_CONFIDENCE
 from edge.detector.settings import DetectorSettings
-from edge.detector.weights import MODEL_PATH
-from edge.detector.yunet import FaceDetector
 from tests.builders import picture_of
 from wire.errors import ConfigurationError, ExitCode
 from wire.face import Face
-from wire.process import Stop
+from wire.process.lifecycle import Stop
 
 
 @pytest.fixture(scope="module")

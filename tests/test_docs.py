@@ -10,7 +10,7 @@ from cloud.s3sink.settings import SinkSettings
 from demo.program import ROOT
 from edge.detector.settings import DetectorSettings
 from edge.forwarder.settings import ForwarderSettings
-from wire.settings import Settings
+from wire.process.settings import Settings
 
 EDGE: tuple[type[Settings], ...] = (DetectorSettings, ForwarderSettings)
 CLOUD: tuple[type[Settings], ...] = (SinkSettings, PkiSettings)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from tests.builders import CAPTURED_AT, make_face
 from wire import face
 from wire.errors import BadMessage
-from wire.properties import Properties, unpack
+from wire.mqtt.properties import Properties, unpack
 from wire.topics import Origin
 
 GOLDEN = Path(__file__).with_name("golden") / "face-v1.properties.hex"

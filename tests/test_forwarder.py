@@ -8,7 +8,7 @@ from demo.program import await_true
 from demo.stack import DEVICE, Stack
 from tests.builders import Peer, make_face
 from wire import face, status
-from wire.properties import Properties
+from wire.mqtt.properties import Properties
 
 FACES = f"devices/{DEVICE}/faces"
 

@@ -14,7 +14,7 @@ from demo.stack import DEVICE, Stack
 from tests.builders import Peer, make_face, make_jpeg
 from wire import face
 from wire.errors import Refused
-from wire.properties import Properties
+from wire.mqtt.properties import Properties
 
 MESSAGES = 10_000
 UNDER_WAY = 128

@@ -14,7 +14,7 @@ from demo.program import ROOT, find_program
 from demo.stack import MODULES
 from edge.detector.settings import DetectorSettings
 from edge.forwarder.settings import ForwarderSettings
-from wire.settings import Settings
+from wire.process.settings import Settings
 
 SETTINGS: dict[str, type[Settings]] = {
     "detector": DetectorSettings,
@@ -188,7 +188,7 @@ def test_an_image_of_a_process_is_locked_layered_and_holds_its_own_package_alone
         (f"{side}/{process}", f"{side}/{process}"),
     ]
     assert "--require-hashes --only-binary :all:" in text
-    assert f'CMD ["python", "-m", "wire.health", "{process}"]' in text
+    assert f'CMD ["python", "-m", "wire.process.health", "{process}"]' in text
     assert text.endswith(f'CMD ["python", "-m", "{MODULES[process]}"]\n')
 
 

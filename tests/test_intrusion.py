@@ -23,11 +23,11 @@ from demo.program import HOST, await_true
 from demo.stack import BUCKET, DEVICE, Stack
 from tests.builders import Peer, make_face, make_jpeg
 from wire import face, topics
-from wire.connection import Connection, Message, Terms, Will
 from wire.errors import LinkLost, NotTrusted, Refused
 from wire.face import Face
-from wire.link import Link, Tls
-from wire.properties import Properties
+from wire.mqtt.connection import Connection, ConnectOptions, Message, Will
+from wire.mqtt.endpoint import Endpoint, TlsFiles
+from wire.mqtt.properties import Properties
 
 BAD = "mallory"
 """Enrolled, and up to no good."""
@@ -117,28 +117,28 @@ def record(intrusions: list[tuple[str, str]], honest: Honest) -> Iterator[Record
     honest.await_progress()
 
 
-def files_of(stack: Stack, name: str) -> Tls:
+def files_of(stack: Stack, name: str) -> TlsFiles:
     """What a device was given."""
     folder = stack.folder / name
-    return Tls(folder / "ca.pem", folder / "cert.pem", folder / "key.pem")
+    return TlsFiles(folder / "ca.pem", folder / "cert.pem", folder / "key.pem")
 
 
-def forged(stack: Stack, authority: Identity, name: str, days: float = 1) -> Tls:
+def forged(stack: Stack, authority: Identity, name: str, days: float = 1) -> TlsFiles:
     """A certificate in somebody's name by some authority."""
     key, folder = make_key(), stack.folder / f"forged-{time.monotonic_ns()}"
     folder.mkdir()
     (folder / "cert.pem").write_bytes(pem(issue(authority, name, key, [CLIENT], days=days)))
     (folder / "key.pem").write_bytes(pem(key))
-    return Tls(stack.authority.broker / "ca.pem", folder / "cert.pem", folder / "key.pem")
+    return TlsFiles(stack.authority.broker / "ca.pem", folder / "cert.pem", folder / "key.pem")
 
 
 class Intruder:
     """One connection with somebody's certificate, and what arrives on it."""
 
-    def __init__(self, stack: Stack, tls: Tls, *subscriptions: str, **terms: object) -> None:
+    def __init__(self, stack: Stack, tls: TlsFiles, *subscriptions: str, **options: object) -> None:
         self.arrived: list[Message] = []
-        link = Link("the broker", HOST, stack.cloud_port, tls)
-        self.connection = Connection(link, Terms(**{"client_id": "intruder"} | terms), self._take)  # type: ignore[arg-type]
+        link = Endpoint("the broker", HOST, stack.cloud_port, tls)
+        self.connection = Connection(link, ConnectOptions(**{"client_id": "intruder"} | options), self._take)  # type: ignore[arg-type]
         self.connection.open([(topic, 1) for topic in subscriptions])
 
     def __enter__(self) -> "Intruder":
@@ -159,7 +159,7 @@ class Intruder:
 def test_no_certificate(cloud: Stack, record: Record):
     """The handshake ends."""
     with pytest.raises(NotTrusted) as refusal:
-        Intruder(cloud, Tls(cloud.authority.broker / "ca.pem"))
+        Intruder(cloud, TlsFiles(cloud.authority.broker / "ca.pem"))
     record("no certificate", str(refusal.value))
 
 
@@ -212,7 +212,7 @@ def test_the_servers_own_purpose(cloud: Stack, record: Record):
     (folder / "cert.pem").write_bytes(pem(issue(cloud.authority._load(), DEVICE, key, [SERVER], days=1)))
     (folder / "key.pem").write_bytes(pem(key))
     with pytest.raises(NotTrusted) as refusal:
-        Intruder(cloud, Tls(cloud.authority.broker / "ca.pem", folder / "cert.pem", folder / "key.pem"))
+        Intruder(cloud, TlsFiles(cloud.authority.broker / "ca.pem", folder / "cert.pem", folder / "key.pem"))
     record("a certificate that is for servers", str(refusal.value))
 
 
@@ -498,8 +498,8 @@ def test_taking_over_a_session(cloud: Stack, honest: Honest, record: Record, cli
 def test_a_user_name_of_somebody_else(cloud: Stack, record: Record):
     """The certificate's counts."""
     tls = files_of(cloud, BAD)
-    link = Link("the broker", HOST, cloud.cloud_port, tls, username=DEVICE, password="x")
-    connection = Connection(link, Terms(client_id="x"), lambda message: None)
+    link = Endpoint("the broker", HOST, cloud.cloud_port, tls, username=DEVICE, password="x")
+    connection = Connection(link, ConnectOptions(client_id="x"), lambda message: None)
     with contextlib.suppress(Refused, LinkLost):
         connection.open([])
         with pytest.raises((Refused, LinkLost)):
@@ -516,9 +516,9 @@ def test_a_broker_that_is_not_ours(cloud: Stack, record: Record, tmp_path: Path)
     context.load_cert_chain(impostor.broker / "server.pem", impostor.broker / "server-key.pem")
     with socket.create_server((HOST, 0)) as listener:
         threading.Thread(target=_accept, args=(listener, context), daemon=True).start()
-        link = Link("the broker", HOST, listener.getsockname()[1], files_of(cloud, BAD))
+        link = Endpoint("the broker", HOST, listener.getsockname()[1], files_of(cloud, BAD))
         with pytest.raises(NotTrusted) as refusal:
-            Connection(link, Terms(client_id="x"), lambda message: None).open([])
+            Connection(link, ConnectOptions(client_id="x"), lambda message: None).open([])
     record("a broker of another authority, to a device", str(refusal.value))
 
 

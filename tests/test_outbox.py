@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from demo.program import ROOT
-from edge.detector.outbox import Outbox
+from edge.detector.delivery.outbox import Outbox
 from tests.builders import make_face, make_faces
 from wire import face
 from wire.errors import ConfigurationError
@@ -28,10 +28,10 @@ def test_a_face_comes_out_as_it_went_in(tmp_path: Path):
     kept = make_face(jpeg=b"picture")
     outbox.keep([kept])
     (seq,) = outbox.waiting(set(), 10, newest_first=True)
-    parcel = outbox.get(seq)
-    assert parcel is not None
-    assert (parcel.id, parcel.camera, parcel.jpeg) == (kept.id, "door", b"picture")
-    assert parcel.properties == face.encode(kept)
+    entry = outbox.get(seq)
+    assert entry is not None
+    assert (entry.id, entry.camera, entry.jpeg) == (kept.id, "door", b"picture")
+    assert entry.properties == face.encode(kept)
     assert outbox.cameras() == {"door"}
     assert outbox.oldest_id() == kept.id
 
@@ -63,7 +63,7 @@ def test_what_a_killed_process_has_committed_is_there(tmp_path: Path):
     """A process that is killed between two commits loses nothing that it has reported as committed."""
     path = tmp_path / "outbox.db"
     program = (
-        "import sys; from pathlib import Path; from edge.detector.outbox import Outbox; from tests.builders import *\n"
+        "import sys; from pathlib import Path; from edge.detector.delivery.outbox import Outbox; from tests.builders import *\n"
         "outbox = Outbox(Path(sys.argv[1]), 1 << 30)\n"
         "while True:\n"
         "    made = make_face(jpeg=bytes(20000)); outbox.keep([made]); print(made.id, flush=True)\n"
@@ -74,7 +74,7 @@ def test_what_a_killed_process_has_committed_is_there(tmp_path: Path):
         os.kill(process.pid, signal.SIGKILL)
         committed += [line.decode().strip() for line in process.stdout if line.endswith(b"\n")]
     outbox = Outbox(path, PLENTY)
-    found = {parcel.id for seq in range(1, outbox.count + 1) if (parcel := outbox.get(seq))}
+    found = {entry.id for seq in range(1, outbox.count + 1) if (entry := outbox.get(seq))}
     assert found >= set(committed)
 
 
@@ -106,7 +106,7 @@ def test_one_process_has_it_at_a_time(tmp_path: Path):
     """Two detectors with one outbox would send each face twice."""
     Outbox(tmp_path / "outbox.db", PLENTY).keep(make_faces(1))
     program = (
-        "import sys; from pathlib import Path; from edge.detector.outbox import Outbox\n"
+        "import sys; from pathlib import Path; from edge.detector.delivery.outbox import Outbox\n"
         "Outbox(Path(sys.argv[1]), 1 << 30)"
     )
     second = subprocess.run(
@@ -148,7 +148,7 @@ def test_when_it_is_full_the_oldest_give_way_and_are_counted(tmp_path: Path, cap
     assert outbox.bytes <= 1 << 20
     assert (tmp_path / "outbox.db").stat().st_size <= 1.1 * (1 << 20)
     left = [outbox.get(seq) for seq in outbox.waiting(set(), 1000, newest_first=False)]
-    assert [parcel.id for parcel in left if parcel] == [one.id for one in made[-outbox.count :]]
+    assert [entry.id for entry in left if entry] == [one.id for one in made[-outbox.count :]]
     log = "".join(capfd.readouterr())
     assert all(one.id in log for one in made[: outbox.dropped])
 
@@ -173,7 +173,7 @@ def test_a_full_disk_stops_nothing(tmp_path: Path):
     """Faces that cannot be kept are counted; once there is room, faces are kept again."""
     limit = 2_000_000
     program = (
-        "import resource, signal, sys; from pathlib import Path; from edge.detector.outbox import Outbox\n"
+        "import resource, signal, sys; from pathlib import Path; from edge.detector.delivery.outbox import Outbox\n"
         "from tests.builders import *\n"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
         "outbox = Outbox(Path(sys.argv[1]), 1 << 30)\n"
@@ -218,7 +218,7 @@ def test_the_books_balance(tmp_path_factory: pytest.TempPathFactory, actions: li
             outbox.close()
             outbox = Outbox(path, 1 << 20)
         found = [outbox.get(seq) for seq in outbox.waiting(set(), 100, newest_first=False)]
-        assert [parcel.id for parcel in found if parcel] == alive
+        assert [entry.id for entry in found if entry] == alive
         assert outbox.count == len(alive)
         assert outbox.bytes == 36864 * len(alive) <= 1 << 20
     outbox.close()

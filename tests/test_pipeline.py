@@ -12,8 +12,8 @@ from demo.camera import NetworkCamera
 from demo.film import clip
 from demo.program import HOST, ROOT, await_true, find_program, free_port
 from demo.stack import BUCKET, CHAIN, Stack
-from edge.detector.outbox import Outbox
-from edge.detector.weights import MODEL_PATH
+from edge.detector.delivery.outbox import Outbox
+from edge.detector.model.weights import MODEL_PATH
 from tests.builders import Peer, make_face, make_faces, make_jpeg, picture_of
 from wire import face, status
 
@@ -119,8 +119,8 @@ def test_faces_that_come_back_late_keep_their_own_time_and_key(stack: Stack):
             30,
             "the film is in the outbox",
         )
-        facts = status.decode(watcher.messages[-1].payload)
-    assert facts["underway"] <= 64
+        stats = status.decode(watcher.messages[-1].payload)
+    assert stats["underway"] <= 64
     assert detector.running
     stack.start_s3()
     stack.make_bucket()
@@ -129,7 +129,7 @@ def test_faces_that_come_back_late_keep_their_own_time_and_key(stack: Stack):
     assert detector.wait(FILM_SECONDS) == 0
     keys = stack.keys()
     assert len(keys) == 72
-    assert facts["oldest"] in {stack.s3().head_object(Bucket=BUCKET, Key=key)["Metadata"]["time"] for key in keys}
+    assert stats["oldest"] in {stack.s3().head_object(Bucket=BUCKET, Key=key)["Metadata"]["time"] for key in keys}
     assert {key.rpartition("/")[2][10:11] for key in keys} == {"Z"}
 
 
@@ -267,7 +267,7 @@ def test_a_broker_that_is_away_stops_nothing(stack: Stack):
 def test_a_defect_ends_the_process_with_a_traceback_and_a_status_of_its_own():
     """Better than a process that looks alive; whoever supervises it starts it again."""
     program = (
-        "import sys; from wire.process import run, spawn\n"
+        "import sys; from wire.process.lifecycle import run, spawn\n"
         "def main(environ, stop):\n"
         "    spawn('worker', lambda: 1 / 0, stop)\n"
         "    stop.wait(20)\n"

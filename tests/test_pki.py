@@ -15,19 +15,20 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from cloud.pki import certificates, commands, files
+from cloud.pki import atomic_files, certificates, commands
 from cloud.pki.acl import acl
 from cloud.pki.authority import Authority, Reason
 from cloud.pki.certificates import CLIENT, SERVER, issue, make_crl, now, pem
-from cloud.pki.keeper import Keeper
-from cloud.pki.metrics import complaint_of, metrics_of
+from cloud.pki.metrics import health_problem, metrics_of
 from cloud.pki.registry import State
+from cloud.pki.renewal import Renewal
 from cloud.pki.settings import PkiSettings
 from demo.program import ROOT, await_true
-from wire import health, topics
+from wire import topics
 from wire.errors import ConfigurationError
-from wire.expiry import Reminder
-from wire.process import Stop
+from wire.mqtt.certificate_expiry import Reminder
+from wire.process import health
+from wire.process.lifecycle import Stop
 
 HOSTS = ["mqtt.example.com", "192.0.2.7"]
 
@@ -358,13 +359,13 @@ def test_what_a_command_did_not_get_to_do_the_next_one_makes_up_for(
 def test_a_file_is_replaced_as_a_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """A write that fails leaves the old one."""
     path = tmp_path / "file"
-    files.write(path, b"old")
+    atomic_files.write(path, b"old")
     with monkeypatch.context() as full:
         full.setattr(os, "fsync", lambda _descriptor: (_ for _ in ()).throw(OSError("no space left")))
         with pytest.raises(OSError, match="no space"):
-            files.write(path, b"new")
+            atomic_files.write(path, b"new")
     assert path.read_bytes() == b"old"
-    files.write(path, b"newer")
+    atomic_files.write(path, b"newer")
     assert path.read_bytes() == b"newer"
 
 
@@ -464,9 +465,9 @@ def test_in_a_container_the_bundle_is_copied_out_first(tmp_path: Path):
     assert third.startswith("docker compose --env-file jetson-1/.env -f docker-compose.edge.yml up --build --detach")
 
 
-def make_keeper(authority: Authority) -> Keeper:
+def make_keeper(authority: Authority) -> Renewal:
     settings = PkiSettings(public_host=",".join(HOSTS), pki_folder=authority.folder)
-    return Keeper(authority, settings, Stop(), Reminder(lambda: 0.0))
+    return Renewal(authority, settings, Stop(), Reminder(lambda: 0.0))
 
 
 def test_the_keeper_warns_of_each_device_a_month_ahead(authority: Authority, capfd: pytest.CaptureFixture[str]):
@@ -477,9 +478,9 @@ def test_the_keeper_warns_of_each_device_a_month_ahead(authority: Authority, cap
     authority.enroll("out", days=20)
     authority.revoke("out")
     capfd.readouterr()
-    keeper = make_keeper(authority)
-    keeper.step()
-    keeper.step()
+    renewal = make_keeper(authority)
+    renewal.step()
+    renewal.step()
     said = "".join(capfd.readouterr())
     assert said.count("expires soon") == 1
     assert "name=old" in said
@@ -487,13 +488,13 @@ def test_the_keeper_warns_of_each_device_a_month_ahead(authority: Authority, cap
 
 def test_the_keeper_goes_on_after_trouble(authority: Authority, monkeypatch: pytest.MonkeyPatch):
     """It says what it is, and is well again once that is over."""
-    keeper = make_keeper(authority)
+    renewal = make_keeper(authority)
     with monkeypatch.context() as full:
         full.setattr(Authority, "ensure", lambda _self, _hosts: (_ for _ in ()).throw(OSError("no space left")))
-        keeper.try_step()
-        assert complaint_of(keeper) == "cannot look after the certificates: no space left"
-    keeper.try_step()
-    assert complaint_of(keeper) is None
+        renewal.try_step()
+        assert health_problem(renewal) == "cannot look after the certificates: no space left"
+    renewal.try_step()
+    assert health_problem(renewal) is None
 
 
 def test_metrics_say_when_our_own_certificates_expire(authority: Authority):
@@ -514,7 +515,7 @@ def test_the_service_is_healthy_once_every_file_is_there_and_ends_as_asked(
         [sys.executable, "-m", "cloud.pki"], cwd=ROOT, env=environ, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
     try:
-        await_true(lambda: health.complaint_of("pki") is None, 20, "it is healthy")
+        await_true(lambda: health.health_problem("pki") is None, 20, "it is healthy")
         assert (tmp_path / "pki" / "broker" / "stamp").exists()
         process.send_signal(signal.SIGTERM)
         assert process.wait(10) == 0

@@ -7,7 +7,7 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties as PahoProperties
 
 from wire.errors import BadMessage
-from wire.properties import Properties, unpack
+from wire.mqtt.properties import Properties, unpack
 
 text = st.text(st.characters(exclude_categories=("Cs",), exclude_characters="\x00\ufeff"), max_size=30)  # type: ignore[arg-type]
 optional_text = st.none() | text

@@ -13,15 +13,22 @@ import numpy as np
 import pytest
 
 from demo.film import clip, pan_film
-from edge.detector.files import VideoFile
-from edge.detector.frame import Frame, Image
-from edge.detector.gate import LOOK_SECONDS, MotionGate
-from edge.detector.scene import WEAK_CONFIDENCE, Scene
+from edge.detector.camera.frame import Frame, Image
+from edge.detector.camera.recorded import VideoFile
+from edge.detector.model.yunet import Detection, FaceDetector
+from edge.detector.selection.best_shot import (
+    BestShotSelector,
+    Candidate,
+    frontality,
+    make_candidate,
+    picture_quality,
+    sharpness,
+)
+from edge.detector.selection.motion_gate import LOOK_SECONDS, MotionGate
+from edge.detector.selection.scene import WEAK_CONFIDENCE, Scene
 from edge.detector.settings import DetectorSettings
-from edge.detector.shots import BestShots, Shot, frontality, quality_of, sharpness, shot_of
-from edge.detector.yunet import Detection, FaceDetector
 from tests.films import OPENED_AT, frames_of
-from wire.process import Stop
+from wire.process.lifecycle import Stop
 
 PERSON = "WolfgangLanger_Pexels.mp4"
 """One person for 20 seconds."""
@@ -39,16 +46,16 @@ def settings_of(**environ: str) -> DetectorSettings:
     return DetectorSettings.from_environment({"DEVICE_ID": "jetson-1"} | environ)
 
 
-def shots_in(seen: list[tuple[Frame, list[Detection]]], **environ: str) -> list[tuple[float, Shot]]:
+def shots_in(seen: list[tuple[Frame, list[Detection]]], **environ: str) -> list[tuple[float, Candidate]]:
     """What is handed over, and when on the film's clock."""
     settings = settings_of(**environ)
-    scene, gate = Scene(settings), MotionGate(settings.face_interval)
-    shots = [
-        (frame.clock, shot)
+    scene, motion_gate = Scene(settings), MotionGate(settings.face_interval)
+    candidates = [
+        (frame.clock, candidate)
         for frame, found in seen
-        for shot in scene.see(frame, found if gate.opens_for(frame) else None)
+        for candidate in scene.see(frame, found if motion_gate.needs_search(frame) else None)
     ]
-    return shots + [(seen[-1][0].clock, shot) for shot in scene.end()]
+    return candidates + [(seen[-1][0].clock, candidate) for candidate in scene.end()]
 
 
 def still(people: Image, seconds: float, rate: float = 30) -> list[Frame]:
@@ -74,10 +81,10 @@ def people() -> Any:
 
 def test_one_person_for_twenty_seconds_is_sent_once_a_second():
     """At first sight at once; all in all 18 to 24 pictures of one face."""
-    shots = shots_in(searched(PERSON))
-    assert 18 <= len(shots) <= 24
-    assert shots[0][0] == 0
-    assert {shot.track for _, shot in shots} == {1}
+    candidates = shots_in(searched(PERSON))
+    assert 18 <= len(candidates) <= 24
+    assert candidates[0][0] == 0
+    assert {candidate.track for _, candidate in candidates} == {1}
 
 
 @pytest.mark.parametrize("interval", ["0.5", "1", "3"])
@@ -85,9 +92,9 @@ def test_pictures_are_better_than_those_of_chance(interval: str):
     """Sharper and more confident in the mean than all detections of the same face; no worse turned aside."""
     seen = searched(PERSON)
     every = [(frame, one) for frame, found in seen for one in found if one.confidence >= 0.7]
-    sent = [shot for _, shot in shots_in(seen, FACE_INTERVAL=interval)][1:]  # the first was taken at once
+    sent = [candidate for _, candidate in shots_in(seen, FACE_INTERVAL=interval)][1:]  # the first was taken at once
     frames = {frame.captured_at: frame for frame, _ in seen}
-    chosen = [(frames[shot.captured_at], shot.found) for shot in sent]
+    chosen = [(frames[candidate.captured_at], candidate.found) for candidate in sent]
 
     def mean_sharpness(pairs: list[tuple[Frame, Detection]]) -> float:
         return statistics.mean(sharpness(frame.image, one.box) for frame, one in pairs)
@@ -100,28 +107,28 @@ def test_pictures_are_better_than_those_of_chance(interval: str):
 def test_a_shot_shows_the_frame_whose_time_it_bears():
     """However much later it is due."""
     frames = {frame.captured_at: frame for frame, _ in searched(PERSON)}
-    for when, shot in shots_in(searched(PERSON)):
-        frame = frames[shot.captured_at]
-        again = shot_of(frame, shot.found, shot.track, 0.25, shot.quality)
-        assert np.array_equal(shot.picture, again.picture)
-        assert shot.framesize == (640, 360)
+    for when, candidate in shots_in(searched(PERSON)):
+        frame = frames[candidate.captured_at]
+        again = make_candidate(frame, candidate.found, candidate.track, 0.25, candidate.quality)
+        assert np.array_equal(candidate.picture, again.picture)
+        assert candidate.framesize == (640, 360)
         assert 0 <= when - frame.clock <= 1.05
 
 
 def test_an_interval_of_zero_sends_every_detection():
     """Each at once, whatever moves."""
     seen = searched("single_face.mp4")
-    shots = shots_in(seen, FACE_INTERVAL="0")
-    assert len(shots) == sum(one.confidence >= 0.7 for _, found in seen for one in found) == 72
-    assert [shot.captured_at for _, shot in shots] == [frame.captured_at for frame, _ in seen]
+    candidates = shots_in(seen, FACE_INTERVAL="0")
+    assert len(candidates) == sum(one.confidence >= 0.7 for _, found in seen for one in found) == 72
+    assert [candidate.captured_at for _, candidate in candidates] == [frame.captured_at for frame, _ in seen]
 
 
 def test_five_people_are_sent_once_a_second_while_they_are_in_view():
     """In a pan across them: no face waits longer than an interval for its next picture while it is seen."""
     seen = searched("pan")
     sent: dict[int, list[float]] = defaultdict(list)
-    for when, shot in shots_in(seen):
-        sent[shot.track].append(when)
+    for when, candidate in shots_in(seen):
+        sent[candidate.track].append(when)
     assert len(sent) >= 5
     for times in sent.values():
         assert all(later - earlier <= 2.1 for earlier, later in pairwise(times))
@@ -131,7 +138,7 @@ def test_what_is_kept_is_handed_over_before_another_scene_begins():
     """And when the film ends; nothing is handed over twice."""
     seen = searched("single_face.mp4")[:20]
     scene = Scene(settings_of())
-    assert len([shot for frame, found in seen for shot in scene.see(frame, found)]) == 1
+    assert len([candidate for frame, found in seen for candidate in scene.see(frame, found)]) == 1
     again = replace(seen[0][0], new_scene=True)
     kept, first = scene.see(again, seen[0][1])
     assert kept.track == 1
@@ -163,58 +170,60 @@ def test_a_camera_that_pauses_gets_its_shots_handed_over():
 def test_the_edge_of_the_frame_blur_and_a_turned_head_are_no_good(people: Any):
     """Each makes a worse picture of the same face."""
     best = FaceDetector(640, 0.7).detect(people)[0]
-    good = quality_of(people, best)
+    good = picture_quality(people, best)
     x, y, width, height = (round(number) for number in best.box)
-    assert quality_of(cv2.GaussianBlur(people, (0, 0), 2), best) < good / 2
+    assert picture_quality(cv2.GaussianBlur(people, (0, 0), 2), best) < good / 2
     cut = people[:, x + width // 5 :]
     moved = Detection(
         (-width / 5, y, width, height), tuple((px - x - width // 5, py) for px, py in best.landmarks), 0.9
     )
-    assert quality_of(cut, moved) < quality_of(people, replace(best, confidence=0.9))
+    assert picture_quality(cut, moved) < picture_quality(people, replace(best, confidence=0.9))
     (right, left, nose, *mouth) = best.landmarks
     turned = replace(best, landmarks=(right, left, (left[0] + 5, nose[1]), *mouth))
-    assert quality_of(people, turned) < 0.6 * good
-    assert quality_of(people, replace(best, confidence=0.7)) < good
+    assert picture_quality(people, turned) < 0.6 * good
+    assert picture_quality(people, replace(best, confidence=0.7)) < good
 
 
 def test_a_still_scene_is_searched_once_a_second(people: Any):
     """However noisy its camera; and its faces are sent as often as if they moved."""
-    gate = MotionGate(1.0)
+    motion_gate = MotionGate(1.0)
     frames = still(people, 10)
-    times = [frame.clock for frame in frames if gate.opens_for(frame)]
+    times = [frame.clock for frame in frames if motion_gate.needs_search(frame)]
     assert len(times) == 10
     assert all(later - earlier <= LOOK_SECONDS + 0.05 for earlier, later in pairwise(times))
     detector = FaceDetector(640, WEAK_CONFIDENCE)
-    sent = Counter(shot.track for _, shot in shots_in([(frame, detector.detect(frame.image)) for frame in frames]))
+    sent = Counter(
+        candidate.track for _, candidate in shots_in([(frame, detector.detect(frame.image)) for frame in frames])
+    )
     assert len(sent) == 5
     assert all(10 <= count <= 11 for count in sent.values())
 
 
 def test_an_interval_shorter_than_a_second_is_kept_in_a_still_scene(people: Any):
     """The scene is searched that often."""
-    gate = MotionGate(0.2)
-    assert sum(gate.opens_for(frame) for frame in still(people, 2)) == 10
+    motion_gate = MotionGate(0.2)
+    assert sum(motion_gate.needs_search(frame) for frame in still(people, 2)) == 10
     every = MotionGate(0)
-    assert all(every.opens_for(frame) for frame in still(people, 1))
+    assert all(every.needs_search(frame) for frame in still(people, 1))
 
 
 def test_whatever_moves_is_searched():
     """A head that moves by a pixel or two a frame; a scene that is another; a frame of another size."""
-    gate = MotionGate(1.0)
+    motion_gate = MotionGate(1.0)
     frames = list(frames_of([lambda t: (300 + 60 * t, 250)], 2))
-    assert sum(gate.opens_for(frame) for frame in frames) >= len(frames) * 0.4
-    assert gate.opens_for(replace(frames[-1], new_scene=True))
+    assert sum(motion_gate.needs_search(frame) for frame in frames) >= len(frames) * 0.4
+    assert motion_gate.needs_search(replace(frames[-1], new_scene=True))
     narrow = Frame(frames[-1].image[:, :500], OPENED_AT, frames[-1].clock)
-    assert gate.opens_for(narrow)
+    assert motion_gate.needs_search(narrow)
 
 
 def test_a_clock_that_jumps_does_not_close_the_gate(people: Any):
     """Forward or back, by an hour."""
-    gate = MotionGate(1.0)
+    motion_gate = MotionGate(1.0)
     frame = still(people, 0.1)[0]
-    assert gate.opens_for(frame)
+    assert motion_gate.needs_search(frame)
     for clock in (3600.0, 0.0, -3600.0):
-        assert gate.opens_for(replace(frame, clock=clock, new_scene=False))
+        assert motion_gate.needs_search(replace(frame, clock=clock, new_scene=False))
 
 
 def test_every_shot_that_is_kept_is_handed_over_once():
@@ -222,9 +231,11 @@ def test_every_shot_that_is_kept_is_handed_over_once():
     picture = np.zeros((8, 8, 3), np.uint8)
     found = Detection((0, 0, 8, 8), ((2, 2), (6, 2), (4, 4), (3, 6), (5, 6)), 0.9)
     for interval, pictures in ((0.0, 250), (0.5, 21), (1.0, 11), (3.0, 5)):
-        shots, count = BestShots(interval), 0
+        candidates, count = BestShotSelector(interval), 0
         for number in range(250):
-            count += len(shots.due(number / 25))
-            if shots.wants(1, number / 250):
-                count += len(shots.offer(Shot(picture, OPENED_AT, (8, 8), found, 1, number / 250), number / 25))
-        assert count + len(shots.end()) == pictures
+            count += len(candidates.due(number / 25))
+            if candidates.wants(1, number / 250):
+                count += len(
+                    candidates.offer(Candidate(picture, OPENED_AT, (8, 8), found, 1, number / 250), number / 25)
+                )
+        assert count + len(candidates.end()) == pictures

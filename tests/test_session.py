@@ -10,10 +10,10 @@ import pytest
 from demo.program import HOST, await_true, find_program, free_port, listens
 from demo.stack import Stack
 from tests.builders import Peer
-from wire.backoff import delay_seconds
-from wire.connection import NO_MATCHING_SUBSCRIBERS, SUCCESS, Message
 from wire.errors import LinkLost, Refused
-from wire.properties import Properties
+from wire.mqtt.connection import NO_MATCHING_SUBSCRIBERS, SUCCESS, Message
+from wire.mqtt.properties import Properties
+from wire.process.backoff import delay_seconds
 
 ACL = "topic readwrite open/#\n"
 
@@ -189,7 +189,7 @@ def test_a_peer_that_never_answers_is_given_up(servers: Stack):
 
 def test_the_will_is_published_however_the_connection_ends(servers: Stack, tmp_path: Path):
     """A graceful end says «offline» as well."""
-    from wire.connection import Will
+    from wire.mqtt.connection import Will
 
     with Peer(servers.local_port, "status/#") as watcher:
         with Peer(servers.local_port, will=Will("status/x/y", b"gone")):

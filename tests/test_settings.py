@@ -8,7 +8,7 @@ from cloud.s3sink.settings import SinkSettings
 from edge.detector.settings import DetectorSettings
 from edge.forwarder.settings import ForwarderSettings
 from wire.errors import ConfigurationError
-from wire.settings import Settings
+from wire.process.settings import Settings
 
 
 def mistakes_of(cls: type[Settings], environ: dict[str, str]) -> list[str]:
@@ -89,7 +89,7 @@ def test_a_certificate_that_is_none_is_named(tmp_path: Path):
     file.write_text("not a certificate")
     settings = ForwarderSettings.from_environment({"CLOUD_MQTT_HOST": "x", "CLOUD_MQTT_CA_FILE": str(file)})
     with pytest.raises(ConfigurationError, match="CLOUD_MQTT_CA_FILE"):
-        settings.cloud_link()
+        settings.cloud_endpoint()
 
 
 def test_a_secret_comes_from_a_file(tmp_path: Path):
@@ -97,7 +97,7 @@ def test_a_secret_comes_from_a_file(tmp_path: Path):
     file = tmp_path / "password"
     file.write_text("hush\n")
     settings = DetectorSettings.from_environment({"LOCAL_MQTT_PASSWORD_FILE": str(file)})
-    assert settings.local_link().password == "hush"
+    assert settings.local_endpoint().password == "hush"
     (line,) = mistakes_of(DetectorSettings, {"LOCAL_MQTT_PASSWORD_FILE": str(tmp_path / "none")})
     assert line.startswith("LOCAL_MQTT_PASSWORD_FILE")
     (line,) = mistakes_of(DetectorSettings, {"LOCAL_MQTT_PASSWORD": "a", "LOCAL_MQTT_PASSWORD_FILE": str(file)})
@@ -110,7 +110,7 @@ def test_secrets_are_starred_in_what_is_logged():
         {"LOCAL_MQTT_PASSWORD": "hush", "CAMERA_SOURCE": "rtsp://admin:hush@10.0.0.9/stream"}
     )
     assert "hush" not in str(settings.resolved())
-    assert "hush" not in repr(settings.local_link())
+    assert "hush" not in repr(settings.local_endpoint())
     assert settings.resolved()["CAMERA_SOURCE"] == "rtsp://**********@10.0.0.9/stream"
 
 
@@ -118,7 +118,7 @@ def test_the_cloud_port_follows_tls():
     """8883, or 1883 without TLS, or what is set."""
 
     def port_of(**environ: str) -> int:
-        return ForwarderSettings.from_environment({"CLOUD_MQTT_HOST": "x"} | environ).cloud_link().port
+        return ForwarderSettings.from_environment({"CLOUD_MQTT_HOST": "x"} | environ).cloud_endpoint().port
 
     assert port_of() == 8883
     assert port_of(CLOUD_MQTT_TLS="false") == 1883

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from cloud.s3sink.objects import stored_as
+from cloud.s3sink.objects import object_of
 from demo.program import HOST, await_true, find_program
 from demo.stack import BUCKET, Stack
 from tests.builders import CAPTURED_AT, Peer, make_face, make_faces, make_jpeg
 from wire import face
-from wire.connection import Message
-from wire.properties import Properties
+from wire.mqtt.connection import Message
+from wire.mqtt.properties import Properties
 from wire.topics import Origin
 
 FACES = "devices/jetson-1/faces/door"
@@ -224,6 +224,6 @@ def test_the_key_follows_from_device_camera_and_id():
     """Pure: the same message is the same object, whenever it arrives."""
     seen = make_face(jpeg=JPEG)
     message = Message(FACES, JPEG, 1, False, face.encode(seen), None, 0)  # type: ignore[arg-type]
-    late = stored_as(message, "a/b", CAPTURED_AT + timedelta(days=3))
+    late = object_of(message, "a/b", CAPTURED_AT + timedelta(days=3))
     assert late.key == f"a/b/device=jetson-1/camera=door/date=2026-11-22/150405.123Z-{seen.id}.jpg"
-    assert late == stored_as(message, "a/b", CAPTURED_AT)
+    assert late == object_of(message, "a/b", CAPTURED_AT)

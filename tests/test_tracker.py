@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge.detector.tracker import FORGET_AFTER_SECONDS, Tracker, look_of, overlap
-from edge.detector.yunet import FaceDetector
+from edge.detector.model.yunet import FaceDetector
+from edge.detector.selection.tracker import FORGET_AFTER_SECONDS, Tracker, appearance_of, overlap
 from tests.films import Path2D, frames_of
 
 boxes = st.tuples(*[st.floats(-5000, 5000)] * 2, *[st.floats(0.1, 5000)] * 2)
@@ -76,8 +76,8 @@ def numbers_of(ways: Sequence[Path2D], seconds: float, rate: float = 25) -> list
     had: dict[int, list[int]] = defaultdict(list)
     for frame in frames_of(ways, seconds, rate):
         found = DETECTOR.detect(frame.image)
-        looks = [look_of(frame.image, one.box) for one in found]
-        for one, track in zip(found, tracker.follow([one.box for one in found], frame.clock, looks), strict=True):
+        appearances = [appearance_of(frame.image, one.box) for one in found]
+        for one, track in zip(found, tracker.follow([one.box for one in found], frame.clock, appearances), strict=True):
             middle = (one.box[0] + one.box[2] / 2, one.box[1] + one.box[3] / 2)
             near = [person for person, way in enumerate(ways) if math.dist(way(frame.clock), middle) < 35]
             # Where two heads cover each other, the one in front is seen.

@@ -15,15 +15,15 @@ from cryptography import x509
 
 from cloud.pki.authority import Authority
 from cloud.pki.certificates import CLIENT, Identity, hosts_of, issue, make_key, pem
-from cloud.pki.eviction import Outcome
+from cloud.pki.disconnect import Outcome
 from demo.program import HOST, ROOT, NotInstalled, await_true, find_program
 from demo.stack import Stack
 from tests.builders import Peer
 from tests.cloud import Cloud, files_of
 from wire import status
-from wire.connection import NO_MATCHING_SUBSCRIBERS, SUCCESS, Connection, Terms
 from wire.errors import LinkLost, Refused
-from wire.link import Link, Tls
+from wire.mqtt.connection import NO_MATCHING_SUBSCRIBERS, SUCCESS, Connection, ConnectOptions
+from wire.mqtt.endpoint import Endpoint, TlsFiles
 
 TAKEN = (SUCCESS, NO_MATCHING_SUBSCRIBERS)
 REVOKED_SECONDS = 10
@@ -51,9 +51,9 @@ def may_write(peer: Peer, topic: str, payload: bytes = b"x") -> bool:
         return False
 
 
-def refusal(cloud: Cloud, tls: Tls | None) -> str:
+def refusal(cloud: Cloud, tls: TlsFiles | None) -> str:
     """What a client that may not come in is told."""
-    connection = Connection(Link("the broker", HOST, cloud.port, tls), Terms("x"), lambda message: None)
+    connection = Connection(Endpoint("the broker", HOST, cloud.port, tls), ConnectOptions("x"), lambda message: None)
     with pytest.raises(LinkLost) as refused:
         connection.open([])
     return str(refused.value)
@@ -107,7 +107,7 @@ def test_nobody_comes_in_without_a_certificate_of_the_authority(cloud: Cloud, tm
     other = Authority(tmp_path / "other")
     other.ensure([HOST])
     foreign = replace(files_of(other.enroll("jetson-1"), tmp_path / "foreign"), ca_file=good.ca_file)
-    assert "certificate required" in refusal(cloud, Tls(good.ca_file))
+    assert "certificate required" in refusal(cloud, TlsFiles(good.ca_file))
     assert refusal(cloud, foreign) == "the broker refused our certificate: unknown ca"
     assert "lost" in refusal(cloud, None)
     assert "not to be trusted" in refusal(cloud, replace(good, ca_file=tmp_path / "foreign" / "jetson-1" / "ca.pem"))
@@ -199,7 +199,7 @@ def test_devices_that_are_revoked_in_the_same_second_are_all_out(cloud: Cloud):
         await_true(lambda tls=tls: _is_refused(cloud, tls), REVOKED_SECONDS, "the broker has read the list")  # type: ignore[misc]
 
 
-def _is_refused(cloud: Cloud, tls: Tls) -> bool:
+def _is_refused(cloud: Cloud, tls: TlsFiles) -> bool:
     try:
         cloud.handshake(tls).close()
     except OSError:
@@ -247,7 +247,7 @@ def test_a_renewed_device_is_never_cut_off(cloud: Cloud):
         assert may_write(peer, "devices/jetson-1/faces/door")
 
 
-def await_rights(cloud: Cloud, name: str, tls: Tls) -> None:
+def await_rights(cloud: Cloud, name: str, tls: TlsFiles) -> None:
     """Wait until the broker has read that a device was let in."""
     with cloud.peer(tls) as peer:
         await_true(lambda: may_write(peer, f"devices/{name}/faces/door"), 10, f"{name} has its rights")

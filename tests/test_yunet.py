@@ -12,12 +12,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from demo.film import clip, pan_film
-from edge.detector.frame import Image
-from edge.detector.network import OUTPUTS, network_of
-from edge.detector.runtime import Network, session_of
-from edge.detector.tracker import overlap
-from edge.detector.weights import MODEL_PATH, weights_of
-from edge.detector.yunet import Detection, FaceDetector
+from edge.detector.camera.frame import Image
+from edge.detector.model.inference import Network, session_of
+from edge.detector.model.network import OUTPUTS, network_of
+from edge.detector.model.weights import MODEL_PATH, weights_of
+from edge.detector.model.yunet import Detection, FaceDetector
+from edge.detector.selection.tracker import overlap
 
 FILMS = ("single_face.mp4", "face_noface.mov", "noface_face.mov", "no_face.mp4", "WolfgangLanger_Pexels.mp4", "pan")
 PICTURES = ("multi_face.jpg", "single_face.jpg")

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from wire.errors import BadMessage
-from wire.properties import Properties
+from wire.mqtt.properties import Properties
 from wire.topics import Origin
 
 TYPE = "facewire.face.v1"

@@ -8,9 +8,9 @@ from wire.errors import BadMessage
 OFFLINE = b'{"online":false}'
 
 
-def encode(**facts: Any) -> bytes:
+def encode(**stats: Any) -> bytes:
     """Return the status of a process that is online."""
-    return json.dumps({"online": True, **facts}, separators=(",", ":")).encode()
+    return json.dumps({"online": True, **stats}, separators=(",", ":")).encode()
 
 
 def decode(payload: bytes) -> dict[str, Any]:
@@ -20,9 +20,9 @@ def decode(payload: bytes) -> dict[str, Any]:
         BadMessage: it is not a JSON object with ``online`` in it.
     """
     try:
-        facts = json.loads(payload)
+        stats = json.loads(payload)
     except (ValueError, RecursionError) as error:
         raise BadMessage(f"the status is not JSON: {error}") from None
-    if not isinstance(facts, dict) or not isinstance(facts.get("online"), bool):
+    if not isinstance(stats, dict) or not isinstance(stats.get("online"), bool):
         raise BadMessage("the status is not an object with online, true or false")
-    return facts
+    return stats

@@ -13,12 +13,12 @@ from prometheus_client import CollectorRegistry
 from cloud.pki import commands
 from cloud.pki.authority import Authority
 from cloud.pki.certificates import YEAR_DAYS
-from cloud.pki.keeper import Keeper
-from cloud.pki.metrics import complaint_of, metrics_of
+from cloud.pki.metrics import health_problem, metrics_of
+from cloud.pki.renewal import Renewal
 from cloud.pki.settings import PkiSettings
-from wire import health, metrics
 from wire.errors import ConfigurationError
-from wire.process import Stop, leave, run
+from wire.process import health, metrics
+from wire.process.lifecycle import Stop, leave, run
 
 
 def parser() -> argparse.ArgumentParser:
@@ -66,12 +66,12 @@ def _do(arguments: argparse.Namespace, authority: Authority, settings: PkiSettin
 def serve(authority: Authority, settings: PkiSettings, stop: Stop) -> None:
     """Look after the certificates until asked to stop."""
     structlog.get_logger("pki").info("starting", **settings.resolved())
-    keeper = Keeper(authority, settings, stop)
-    keeper.step()
+    renewal = Renewal(authority, settings, stop)
+    renewal.step()
     metrics.serve(settings.metrics_port, metrics_of(authority), CollectorRegistry())
     # Only now: whoever waits for our health finds every file in place.
-    health.write_regularly("pki", lambda: complaint_of(keeper), stop)
-    keeper.run()
+    health.write_regularly("pki", lambda: health_problem(renewal), stop)
+    renewal.run()
     structlog.get_logger("pki").info("ended")
 
 

@@ -22,9 +22,8 @@ import structlog
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
 
-from cloud.pki import files
+from cloud.pki import atomic_files
 from cloud.pki.acl import BROKER, SINK, acl
-from cloud.pki.bundle import Bundle
 from cloud.pki.certificates import (
     CLIENT,
     SERVER,
@@ -43,6 +42,7 @@ from cloud.pki.certificates import (
     pem,
     read_key,
 )
+from cloud.pki.device_bundle import DeviceBundle
 from cloud.pki.registry import Issued, Registry
 from wire import topics
 from wire.errors import ConfigurationError
@@ -84,19 +84,19 @@ class Authority:
             ConfigurationError: a file that cannot be made anew is missing or damaged.
         """
         for folder in (self._own, self.broker, self.sink):
-            files.make_folder(folder)
+            atomic_files.make_folder(folder)
         with self._locked():
             ca = self._make_authority()
             self._keep_valid(ca, self._server, BROKER, {*public_hosts, *HOSTS})
             self._keep_valid(ca, self._client, SINK, set())
-            files.write_changed(self.sink / "ca.pem", pem(ca.certificate))
-            files.write_changed(self.broker / "ca.pem", pem(ca.certificate))
+            atomic_files.write_changed(self.sink / "ca.pem", pem(ca.certificate))
+            atomic_files.write_changed(self.broker / "ca.pem", pem(ca.certificate))
             crl = self._registry.crl()
             if crl is None or is_old(crl):
                 self._registry.replace_crl(make_crl(ca, crl))
             self._publish()
 
-    def enroll(self, device: str, days: float = YEAR_DAYS) -> Bundle:
+    def enroll(self, device: str, days: float = YEAR_DAYS) -> DeviceBundle:
         """Let a device in, or renew its certificate: an earlier one stays valid, so that it is never cut off.
 
         Args:
@@ -120,9 +120,9 @@ class Authority:
             self._registry.add(certificate)
             self._publish()
         _log.info("enrolled", device=device, expires=certificate.not_valid_after_utc.isoformat())
-        return Bundle(device, pem(ca.certificate), pem(certificate), pem(key), certificate.not_valid_after_utc)
+        return DeviceBundle(device, pem(ca.certificate), pem(certificate), pem(key), certificate.not_valid_after_utc)
 
-    def hand_out(self, bundle: Bundle, parent: Path, host: str) -> Path:
+    def hand_out(self, bundle: DeviceBundle, parent: Path, host: str) -> Path:
         """Write what a device is given into a folder of its name, and return that; one at a time.
 
         Args:
@@ -141,7 +141,7 @@ class Authority:
                     shutil.rmtree(folder)
                     _log.info("removed what a device was given, to be copied out", device=folder.name)
 
-    def revoke(self, device: str, reason: x509.ReasonFlags = Reason.cessation_of_operation) -> "Pass":
+    def revoke(self, device: str, reason: x509.ReasonFlags = Reason.cessation_of_operation) -> "TemporaryCertificates":
         """Shut a device out: its certificates are revoked, its rights are gone.
 
         Returns:
@@ -155,7 +155,7 @@ class Authority:
             serials = [one.serial for one in self._registry.issued() if one.device == device]
             if not serials:
                 raise ConfigurationError(f"there is no device {device!r}: expected one that 'list' shows")
-            made = Pass(device, ca.certificate, _minutes(ca, device), _minutes(ca, device))
+            made = TemporaryCertificates(device, ca.certificate, _minutes(ca, device), _minutes(ca, device))
             shut_out = [*serials, made.revoked.certificate.serial_number]
             self._registry.replace_crl(make_crl(ca, self._registry.crl(), shut_out, reason))
             self._publish()
@@ -180,18 +180,18 @@ class Authority:
     def _locked(self) -> AbstractContextManager[None]:
         if not self._own.is_dir():
             raise ConfigurationError(f"PKI_FOLDER is '{self.folder}': expected an authority there; 'init' makes one")
-        return files.locked(self._own / "lock")
+        return atomic_files.locked(self._own / "lock")
 
     def _make_authority(self) -> Identity:
         if not (self._own / "ca.pem").exists() and not (self._own / "ca-key.pem").exists():
             made = make_authority(make_key())
             # The certificate last: a key alone is one that has signed nothing yet.
-            files.write(self._own / "ca-key.pem", pem(made.key))
-            files.write(self._own / "ca.pem", pem(made.certificate))
+            atomic_files.write(self._own / "ca-key.pem", pem(made.key))
+            atomic_files.write(self._own / "ca.pem", pem(made.certificate))
             _log.info("made an authority", folder=str(self._own))
         elif not (self._own / "ca.pem").exists():
             made = make_authority(read_key((self._own / "ca-key.pem").read_bytes()))
-            files.write(self._own / "ca.pem", pem(made.certificate))
+            atomic_files.write(self._own / "ca.pem", pem(made.certificate))
         return self._load()
 
     def _load(self) -> Identity:
@@ -212,24 +212,24 @@ class Authority:
         held = _read(files_of.certificate, x509.load_pem_x509_certificate)
         if key is None:
             key = make_key()
-            files.write(files_of.key, pem(key))
+            atomic_files.write(files_of.key, pem(key))
         if held is not None and _will_do(held, ca, name, key, hosts):
             return
         purposes = [SERVER, CLIENT] if hosts else [CLIENT]
         certificate = issue(ca, name, key, purposes, hosts=sorted(hosts))
-        files.write(files_of.certificate, pem(certificate))
+        atomic_files.write(files_of.certificate, pem(certificate))
         _log.info("issued", name=name, hosts=sorted(hosts), expires=certificate.not_valid_after_utc.isoformat())
 
     def _publish(self) -> None:
         """Bring the broker's files up to date, the stamp last."""
-        files.write_changed(self.broker / "acl.conf", acl(self._registry.admitted()).encode())
-        files.write_changed(self.broker / "crl.pem", (self._own / "crl.pem").read_bytes())
+        atomic_files.write_changed(self.broker / "acl.conf", acl(self._registry.admitted()).encode())
+        atomic_files.write_changed(self.broker / "crl.pem", (self._own / "crl.pem").read_bytes())
         digest = sha256(b"".join((self.broker / name).read_bytes() for name in STAMPED)).hexdigest()
-        files.write_changed(self.broker / "stamp", f"{digest}\n".encode())
+        atomic_files.write_changed(self.broker / "stamp", f"{digest}\n".encode())
 
 
 @dataclass(frozen=True, slots=True)
-class Pass:
+class TemporaryCertificates:
     """What it takes to come in as a device that has just been shut out: two certificates of minutes, in memory only."""
 
     device: str

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from cloud.pki.authority import Authority, Reason
-from cloud.pki.eviction import Outcome, evict
+from cloud.pki.disconnect import Outcome, disconnect
 from cloud.pki.settings import PkiSettings
 from wire.errors import ConfigurationError
 
@@ -50,7 +50,7 @@ def revoke(authority: Authority, settings: PkiSettings, name: str, *, compromise
         ConfigurationError: there is no such device; or the broker does not do its part.
     """
     shown = authority.revoke(name, Reason.key_compromise if compromised else Reason.cessation_of_operation)
-    outcome, reason = evict(shown, settings.broker_host, settings.broker_port)
+    outcome, reason = disconnect(shown, settings.broker_host, settings.broker_port)
     broker = f"the broker at {settings.broker_host}:{settings.broker_port}"
     if outcome is Outcome.FAILED:
         raise ConfigurationError(

@@ -1,9 +1,9 @@
 """The authority's metrics and its health."""
 
 from cloud.pki.authority import Authority
-from cloud.pki.keeper import Keeper
-from wire.expiry import Expiry
-from wire.metrics import Metric, gauge
+from cloud.pki.renewal import Renewal
+from wire.mqtt.certificate_expiry import Expiry
+from wire.process.metrics import Metric, gauge
 
 EXPIRES = "facewire_certificate_expires_timestamp_seconds"
 
@@ -17,6 +17,6 @@ def metrics_of(authority: Authority) -> list[Metric]:
     ]
 
 
-def complaint_of(keeper: Keeper) -> str | None:
+def health_problem(renewal: Renewal) -> str | None:
     """Return what hinders ``keeper``; None where it makes progress."""
-    return keeper.trouble and f"cannot look after the certificates: {keeper.trouble}"
+    return renewal.problem and f"cannot look after the certificates: {renewal.problem}"

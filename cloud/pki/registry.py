@@ -12,7 +12,7 @@ from typing import TypeVar
 
 from cryptography import x509
 
-from cloud.pki import files
+from cloud.pki import atomic_files
 from cloud.pki.certificates import name_of, now, pem
 from wire.errors import ConfigurationError
 
@@ -46,8 +46,8 @@ class Registry:
 
     def add(self, certificate: x509.Certificate) -> None:
         """Keep a certificate that is about to be handed out."""
-        files.make_folder(self._issued)
-        files.write(self._issued / f"{certificate.serial_number:x}.pem", pem(certificate))
+        atomic_files.make_folder(self._issued)
+        atomic_files.write(self._issued / f"{certificate.serial_number:x}.pem", pem(certificate))
 
     def crl(self) -> x509.CertificateRevocationList | None:
         """Return the list of revoked certificates; None before there is one.
@@ -61,7 +61,7 @@ class Registry:
 
     def replace_crl(self, crl: x509.CertificateRevocationList) -> None:
         """Put a newer list in place."""
-        files.write(self._crl, pem(crl))
+        atomic_files.write(self._crl, pem(crl))
 
     def issued(self) -> list[Issued]:
         """Return every certificate that has been issued to a device, by name and then by expiry.

@@ -7,11 +7,11 @@ import structlog
 from prometheus_client import CollectorRegistry
 
 from cloud.s3sink.bucket import Bucket
-from cloud.s3sink.metrics import complaint_of, metrics_of
+from cloud.s3sink.metrics import health_problem, metrics_of
 from cloud.s3sink.settings import SinkSettings
 from cloud.s3sink.sink import Sink
-from wire import health, metrics
-from wire.process import Stop, leave, run
+from wire.process import health, metrics
+from wire.process.lifecycle import Stop, leave, run
 
 
 def main(environ: Mapping[str, str], stop: Stop) -> None:
@@ -24,7 +24,7 @@ def main(environ: Mapping[str, str], stop: Stop) -> None:
     bucket.check()
     sink = Sink(settings, bucket, stop)
     metrics.serve(settings.metrics_port, metrics_of(sink), registry)
-    health.write_regularly("s3sink", lambda: complaint_of(sink, bucket), stop)
+    health.write_regularly("s3sink", lambda: health_problem(sink, bucket), stop)
     sink.run()
 
 

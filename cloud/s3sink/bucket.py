@@ -1,7 +1,7 @@
 """The bucket: one write, which ends when the object is there, however long that takes.
 
 S3 away, throttling, out of sorts or misconfigured: the write waits and tries again, and nothing is lost. The one answer
-that ends it otherwise is that S3 will never take this very object (:class:`Unacceptable`).
+that ends it otherwise is that S3 will never take this very object (:class:`PermanentFailure`).
 """
 
 import math
@@ -30,16 +30,16 @@ from tenacity import (
     wait_random_exponential,
 )
 
-from cloud.s3sink.objects import Stored
+from cloud.s3sink.objects import S3Object
 from cloud.s3sink.settings import SinkSettings
 from wire.errors import ConfigurationError, ExitCode, FacewireError
-from wire.process import Stop
+from wire.process.lifecycle import Stop
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
-RETRY_FIRST_SECONDS = 0.2
-RETRY_MOST_SECONDS = 20.0
+INITIAL_RETRY_SECONDS = 0.2
+MAX_RETRY_SECONDS = 20.0
 QUIET_SECONDS = 30.0
 """Trouble is mentioned once in this time at the most: where S3 fails now and then, each write would mention it."""
 _TIMEOUT_SECONDS = 10
@@ -58,11 +58,11 @@ class Outcome(Enum):
     ALREADY_THERE = "already_there"
 
 
-class Unacceptable(FacewireError):
+class PermanentFailure(FacewireError):
     """S3 will never take this object, as it is."""
 
 
-class Away(FacewireError):
+class TemporaryFailure(FacewireError):
     """S3 did not take the object this time."""
 
     def __init__(self, message: str, refused: bool = False) -> None:
@@ -99,10 +99,10 @@ class Bucket:
         )
         self._taken_at = -math.inf
         """When S3 last took an object, on the monotonic clock."""
-        self.trouble = ""
+        self.problem = ""
         """Why the last write has failed; empty where it has not."""
-        self._in_trouble = False
-        self._complained_at = -QUIET_SECONDS
+        self._has_problem = False
+        self._logged_at = -QUIET_SECONDS
         config = Config(
             connect_timeout=_TIMEOUT_SECONDS,
             read_timeout=_TIMEOUT_SECONDS,
@@ -141,11 +141,11 @@ class Bucket:
                     "bucket and s3:PutObject on its objects",
                     ExitCode.NO_PERMISSION,
                 ) from None
-            self._complain(_reason(error))
+            self._log_problem(_reason(error))
         except BotoCoreError as error:
-            self._complain(str(error))
+            self._log_problem(str(error))
 
-    def write(self, stored: Stored, began: float) -> Outcome:
+    def write(self, stored: S3Object, began: float) -> Outcome:
         """Write an object, unless its key is there already. Tries until S3 has answered.
 
         Args:
@@ -157,8 +157,8 @@ class Bucket:
             Stopped: the process is to stop.
         """
         attempts = Retrying(
-            retry=retry_if_exception_type(Away),
-            wait=wait_random_exponential(multiplier=RETRY_FIRST_SECONDS, max=RETRY_MOST_SECONDS),
+            retry=retry_if_exception_type(TemporaryFailure),
+            wait=wait_random_exponential(multiplier=INITIAL_RETRY_SECONDS, max=MAX_RETRY_SECONDS),
             stop=self._gives_up(began),
             sleep=sleep_using_event(self._stop.event),
             before_sleep=self._before_sleep,
@@ -166,10 +166,10 @@ class Bucket:
         )
         try:
             outcome = attempts(self._put, stored)
-        except Away as error:
+        except TemporaryFailure as error:
             if self._stop:
                 raise Stopped(str(error)) from None
-            raise Unacceptable(f"refused for {REFUSAL_SECONDS:g} s while others were taken: {error}") from None
+            raise PermanentFailure(f"refused for {REFUSAL_SECONDS:g} s while others were taken: {error}") from None
         self._taken_at = time.monotonic()
         self._recovered()
         return outcome
@@ -179,13 +179,13 @@ class Bucket:
 
         def gives_up(state: RetryCallState) -> bool:
             error = state.outcome.exception() if state.outcome else None
-            refused = isinstance(error, Away) and error.refused
+            refused = isinstance(error, TemporaryFailure) and error.refused
             alone = refused and time.monotonic() - began > REFUSAL_SECONDS and self._taken_at > began
             return bool(self._stop) or alone
 
         return gives_up
 
-    def _put(self, stored: Stored) -> Outcome:
+    def _put(self, stored: S3Object) -> Outcome:
         began = time.perf_counter()
         answer = "failed"
         try:
@@ -195,7 +195,7 @@ class Bucket:
             self._seconds.labels(answer).observe(time.perf_counter() - began)
         return outcome
 
-    def _ask(self, stored: Stored) -> Outcome:
+    def _ask(self, stored: S3Object) -> Outcome:
         try:
             answer = self._client.put_object(
                 Bucket=self._name,
@@ -211,32 +211,32 @@ class Bucket:
             if code in ("PreconditionFailed", "412"):
                 return Outcome.ALREADY_THERE
             if code in _NEVER:
-                raise Unacceptable(_reason(error)) from None
+                raise PermanentFailure(_reason(error)) from None
             status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
-            raise Away(_reason(error), refused=400 <= status < 500) from None
+            raise TemporaryFailure(_reason(error), refused=400 <= status < 500) from None
         except ParamValidationError as error:
-            raise Unacceptable(str(error)) from None
+            raise PermanentFailure(str(error)) from None
         except BotoCoreError as error:
-            raise Away(str(error)) from None
+            raise TemporaryFailure(str(error)) from None
         if not answer.get("ETag"):
-            raise Away("an answer without an ETag: not from an S3 server")
+            raise TemporaryFailure("an answer without an ETag: not from an S3 server")
         return Outcome.WRITTEN
 
     def _before_sleep(self, state: RetryCallState) -> None:
         error = state.outcome.exception() if state.outcome else None
-        self._complain(str(error))
+        self._log_problem(str(error))
 
-    def _complain(self, reason: str) -> None:
+    def _log_problem(self, reason: str) -> None:
         with self._lock:
-            self.trouble = reason
-            if self._in_trouble or time.monotonic() - self._complained_at < QUIET_SECONDS:
+            self.problem = reason
+            if self._has_problem or time.monotonic() - self._logged_at < QUIET_SECONDS:
                 return
-            self._in_trouble, self._complained_at = True, time.monotonic()
+            self._has_problem, self._logged_at = True, time.monotonic()
         _log.warning("S3 does not take objects, trying again", bucket=self._name, reason=reason)
 
     def _recovered(self) -> None:
         with self._lock:
-            recovered, self._in_trouble, self.trouble = self._in_trouble, False, ""
+            recovered, self._has_problem, self.problem = self._has_problem, False, ""
         if recovered:
             _log.info("S3 takes objects again", bucket=self._name)
 

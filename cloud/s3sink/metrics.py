@@ -2,8 +2,8 @@
 
 from cloud.s3sink.bucket import Bucket
 from cloud.s3sink.sink import Sink
-from wire.expiry import certificate_expires
-from wire.metrics import Metric, counter, gauge
+from wire.mqtt.certificate_expiry import certificate_expires
+from wire.process.metrics import Metric, counter, gauge
 
 
 def metrics_of(sink: Sink) -> list[Metric]:
@@ -22,8 +22,8 @@ def metrics_of(sink: Sink) -> list[Metric]:
     ]
 
 
-def complaint_of(sink: Sink, bucket: Bucket) -> str | None:
+def health_problem(sink: Sink, bucket: Bucket) -> str | None:
     """Return what hinders ``sink``; None where it makes progress."""
     if not sink.linked:
         return "no link to the cloud broker"
-    return f"S3 does not take objects: {bucket.trouble}" if bucket.trouble else None
+    return f"S3 does not take objects: {bucket.problem}" if bucket.problem else None

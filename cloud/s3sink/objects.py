@@ -12,20 +12,20 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from wire import face, jpeg, topics
-from wire.connection import Message
 from wire.errors import BadMessage
+from wire.mqtt.connection import Message
 from wire.topics import Origin
 
 NO_DEVICE = "_"
 """Stands for the device where the topic does not name one. No device can be called so."""
-_RECEIPT_MOST = 64
+_MAX_RECEIPT_ID_BYTES = 64
 """Bytes of correlation data that a receipt gives back: more would let a device fill the broker with receipts."""
-_REASON_MOST = 512
+_MAX_REASON_CHARS = 512
 """Characters of a reason that are kept with an object: S3 takes 2 KiB of metadata."""
 
 
 @dataclass(frozen=True, slots=True)
-class Stored:
+class S3Object:
     """An object as it is to be written, and the receipt that follows."""
 
     key: str
@@ -41,7 +41,7 @@ class Stored:
     """Why it is in quarantine; None where it is not."""
 
 
-def stored_as(message: Message, prefix: str, arrived_at: datetime) -> Stored:
+def object_of(message: Message, prefix: str, arrived_at: datetime) -> S3Object:
     """Return the object that ``message`` becomes. Whatever the message is, there is one."""
     try:
         origin = topics.origin_of(message.topic)
@@ -53,7 +53,7 @@ def stored_as(message: Message, prefix: str, arrived_at: datetime) -> Stored:
         return quarantined(message, prefix, arrived_at, str(error))
 
 
-def quarantined(message: Message, prefix: str, arrived_at: datetime, reason: str) -> Stored:
+def quarantined(message: Message, prefix: str, arrived_at: datetime, reason: str) -> S3Object:
     """Return the object that keeps a message which is not what the contract says, whole, with the reason."""
     device = topics.device_of(message.topic) or NO_DEVICE
     try:
@@ -64,7 +64,7 @@ def quarantined(message: Message, prefix: str, arrived_at: datetime, reason: str
     lasting = replace(message.properties, message_expiry_seconds=None)  # it is counted down from delivery to delivery
     for part in (message.topic.encode("utf-8", "surrogateescape"), lasting.pack(), message.payload):
         digest.update(len(part).to_bytes(4) + part)
-    return Stored(
+    return S3Object(
         key=f"{prefix}/quarantine/device={device}/date={arrived_at:%Y-%m-%d}/{digest.hexdigest()}",
         body=message.payload,
         content_type="application/octet-stream",
@@ -88,10 +88,10 @@ def key_of(prefix: str, origin: Origin, captured_at: datetime, face_id: str, suf
     )
 
 
-def _face(message: Message, prefix: str, origin: Origin) -> Stored:
+def _face(message: Message, prefix: str, origin: Origin) -> S3Object:
     seen = face.decode(message.properties, message.payload, origin)
     attributes = face.attributes_of(message.properties.user_properties)
-    return Stored(
+    return S3Object(
         key=key_of(prefix, origin, seen.captured_at, seen.id),
         body=message.payload,
         content_type=face.CONTENT_TYPE,
@@ -101,10 +101,10 @@ def _face(message: Message, prefix: str, origin: Origin) -> Stored:
     )
 
 
-def _plain(message: Message, prefix: str, origin: Origin, arrived_at: datetime) -> Stored:
+def _plain(message: Message, prefix: str, origin: Origin, arrived_at: datetime) -> S3Object:
     digest = hashlib.sha256(message.payload).digest()
     image_id = face.id_from_hash(arrived_at, digest)
-    return Stored(
+    return S3Object(
         key=key_of(prefix, origin, arrived_at, image_id),
         body=message.payload,
         content_type=face.CONTENT_TYPE,
@@ -120,10 +120,10 @@ def _plain(message: Message, prefix: str, origin: Origin, arrived_at: datetime) 
 
 
 def _short(correlation_data: bytes | None) -> bytes | None:
-    return correlation_data if correlation_data and len(correlation_data) <= _RECEIPT_MOST else None
+    return correlation_data if correlation_data and len(correlation_data) <= _MAX_RECEIPT_ID_BYTES else None
 
 
 def _ascii(text: str) -> str:
     """Return ``text`` as printable ASCII of bounded length, single-spaced, as signed HTTP headers want it."""
-    printable = "".join(char if " " <= char <= "~" else f"\\u{ord(char):04x}" for char in text[:_REASON_MOST])
-    return " ".join(printable[:_REASON_MOST].split())
+    printable = "".join(char if " " <= char <= "~" else f"\\u{ord(char):04x}" for char in text[:_MAX_REASON_CHARS])
+    return " ".join(printable[:_MAX_REASON_CHARS].split())

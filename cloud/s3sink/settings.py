@@ -4,7 +4,7 @@ from typing import Annotated, Literal, Self, TypedDict
 
 from pydantic import Field, StringConstraints, model_validator
 
-from wire.settings import CloudSettings, Expected, Settings
+from wire.process.settings import CloudSettings, Expected, Settings
 
 BucketName = Annotated[
     str,

@@ -12,18 +12,18 @@ from datetime import UTC, datetime
 
 import structlog
 
-from cloud.s3sink.bucket import Bucket, Outcome, Stopped, Unacceptable
-from cloud.s3sink.objects import NO_DEVICE, Stored, quarantined, stored_as
+from cloud.s3sink.bucket import Bucket, Outcome, PermanentFailure, Stopped
+from cloud.s3sink.fair_queue import FairQueue
+from cloud.s3sink.objects import NO_DEVICE, S3Object, object_of, quarantined
 from cloud.s3sink.settings import SinkSettings
-from cloud.s3sink.turns import Turns
 from wire import topics
-from wire.connection import Message, Terms
-from wire.expiry import Expiry
-from wire.process import STOP_SECONDS, Stop, spawn
-from wire.properties import Properties
-from wire.session import Session
+from wire.mqtt.certificate_expiry import Expiry
+from wire.mqtt.connection import ConnectOptions, Message
+from wire.mqtt.properties import Properties
+from wire.mqtt.session import Session
+from wire.process.lifecycle import STOP_SECONDS, Stop, spawn
 
-UNACKNOWLEDGED_MOST = 2000
+MAX_UNACKNOWLEDGED = 2000
 """Messages that the broker may have sent and that have no acknowledgement yet: more than one device may have waiting,
 so that one that floods us does not keep the others behind itself in the broker's queue."""
 QUIET_SECONDS = 10.0
@@ -62,13 +62,13 @@ class Sink:
         self._lock = threading.Lock()
         self._underway = 0
         self._idle = threading.Condition(self._lock)
-        self._turns: Turns[tuple[Message, datetime]] = Turns()
-        self._complained_at: dict[str, float] = {}
+        self._queue: FairQueue[tuple[Message, datetime]] = FairQueue()
+        self._logged_at: dict[str, float] = {}
         self._session = Session(
-            settings.cloud_link(),
-            Terms(
+            settings.cloud_endpoint(),
+            ConnectOptions(
                 client_id=CLIENT_ID,
-                receive_maximum=UNACKNOWLEDGED_MOST,
+                receive_maximum=MAX_UNACKNOWLEDGED,
                 session_expiry_seconds=EXPIRY_SECONDS,
             ),
             stop,
@@ -97,7 +97,7 @@ class Sink:
         deadline = time.monotonic() + STOP_SECONDS / 2
         with self._idle:
             self._idle.wait_for(lambda: self._underway == 0, max(0.0, deadline - time.monotonic()))
-        self._turns.close()
+        self._queue.close()
         self._session.close()
         _log.info("ended", **asdict(self.counts))
 
@@ -107,7 +107,7 @@ class Sink:
         device = topics.device_of(message.topic) or NO_DEVICE
         with self._lock:
             self._underway += 1
-        if not self._turns.put(device, (message, datetime.now(UTC)), len(message.payload)):
+        if not self._queue.put(device, (message, datetime.now(UTC)), len(message.payload)):
             self._turn_away(message, device)
             self._end()
 
@@ -119,12 +119,12 @@ class Sink:
         self.counts.turned_away += 1
         message.payload = b""  # it stays until those before it are acknowledged
         self._session.acknowledge(message)
-        if time.monotonic() - self._complained_at.get(device, -QUIET_SECONDS) >= QUIET_SECONDS:
-            self._complained_at[device] = time.monotonic()
+        if time.monotonic() - self._logged_at.get(device, -QUIET_SECONDS) >= QUIET_SECONDS:
+            self._logged_at[device] = time.monotonic()
             _log.warning("more than its share, turned away", device=device, so_far=self.counts.turned_away)
 
     def _work(self) -> None:
-        while (taken := self._turns.take()) is not None:
+        while (taken := self._queue.take()) is not None:
             self._store(*taken)
 
     def _end(self) -> None:
@@ -134,11 +134,11 @@ class Sink:
 
     def _store(self, message: Message, arrived_at: datetime) -> None:
         try:
-            stored = stored_as(message, self._settings.s3_prefix, arrived_at)
+            stored = object_of(message, self._settings.s3_prefix, arrived_at)
             began = time.monotonic()
             try:
                 outcome = self._bucket.write(stored, began)
-            except Unacceptable as error:
+            except PermanentFailure as error:
                 if stored.quarantined is not None:
                     raise
                 stored = quarantined(message, self._settings.s3_prefix, arrived_at, str(error))
@@ -146,7 +146,7 @@ class Sink:
             self._sign(stored)
             self._session.acknowledge(message)
             self._count(stored, outcome, message)
-        except Unacceptable as error:
+        except PermanentFailure as error:
             self._refuse(message, str(error))
         except Stopped:
             pass  # not acknowledged: the broker delivers it again
@@ -164,13 +164,13 @@ class Sink:
         _log.error("refused by S3", topic=message.topic, id=face_id, reason=reason)
         self._session.acknowledge(message)
 
-    def _sign(self, stored: Stored) -> None:
+    def _sign(self, stored: S3Object) -> None:
         """Send the receipt. One that is lost is made up for when the face comes again."""
         if stored.receipt_topic is not None and stored.receipt_id is not None:
             receipt = Properties(correlation_data=stored.receipt_id)
             self._session.publish(stored.receipt_topic, b"", qos=1, properties=receipt)
 
-    def _count(self, stored: Stored, outcome: Outcome, message: Message) -> None:
+    def _count(self, stored: S3Object, outcome: Outcome, message: Message) -> None:
         with self._lock:
             if outcome is Outcome.ALREADY_THERE:
                 self.counts.already_there += 1

@@ -7,15 +7,15 @@ import cv2
 import structlog
 from prometheus_client import CollectorRegistry
 
-from edge.detector.cameras import camera_of
-from edge.detector.custody import custody_of
+from edge.detector.camera.source import open_camera
+from edge.detector.delivery.delivery import make_delivery
 from edge.detector.detector import Detector
-from edge.detector.metrics import complaint_of, metrics_of
-from edge.detector.scene import WEAK_CONFIDENCE
+from edge.detector.metrics import health_problem, metrics_of
+from edge.detector.model.yunet import FaceDetector
+from edge.detector.selection.scene import WEAK_CONFIDENCE
 from edge.detector.settings import DetectorSettings
-from edge.detector.yunet import FaceDetector
-from wire import health, metrics
-from wire.process import Stop, leave, run
+from wire.process import health, metrics
+from wire.process.lifecycle import Stop, leave, run
 
 
 def main(environ: Mapping[str, str], stop: Stop) -> None:
@@ -23,16 +23,16 @@ def main(environ: Mapping[str, str], stop: Stop) -> None:
     settings = DetectorSettings.from_environment(environ)
     settings.configure_logging()
     structlog.get_logger("detector").info("starting", **settings.resolved())
-    camera = camera_of(settings.camera_source, settings.camera_loop)
+    camera = open_camera(settings.camera_source, settings.camera_loop)
     cv2.setNumThreads(1)  # DETECT_THREADS says how many there are
     model = FaceDetector(
         settings.detect_size,
         min(settings.face_confidence, WEAK_CONFIDENCE),
         providers=settings.detect_providers.split(","),
     )
-    detector = Detector(settings, camera, model, custody_of(settings, stop), stop)
+    detector = Detector(settings, camera, model, make_delivery(settings, stop), stop)
     metrics.serve(settings.metrics_port, metrics_of(detector), CollectorRegistry())
-    health.write_regularly("detector", lambda: complaint_of(detector), stop)
+    health.write_regularly("detector", lambda: health_problem(detector), stop)
     detector.run()
 
 

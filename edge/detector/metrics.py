@@ -6,19 +6,19 @@ from collections.abc import Callable
 from typing import Any
 
 from edge.detector.detector import Detector
-from wire.metrics import Metric, counter, gauge
+from wire.process.metrics import Metric, counter, gauge
 
 FRAME_SECONDS = 10.0
 """A detector without a frame for this long makes no progress."""
-_FACTS_SECONDS = 0.1
+_STATS_SECONDS = 0.1
 
 
 def metrics_of(detector: Detector) -> list[Metric]:
     """Return what Prometheus is told of ``detector``."""
-    facts = _Facts(detector)
+    stats = _StatsCache(detector)
 
     def fact(name: str) -> Callable[[], float]:
-        return lambda: float(facts.now().get(name) or 0)
+        return lambda: float(stats.now().get(name) or 0)
 
     return [
         counter("facewire_frames_total", "Frames looked at.", fact("frames")),
@@ -41,21 +41,21 @@ def metrics_of(detector: Detector) -> list[Metric]:
     ]
 
 
-class _Facts:
+class _StatsCache:
     """The facts of one moment for all that is asked in one go: frames and faces agree, however fast they come."""
 
     def __init__(self, detector: Detector) -> None:
         self._detector, self._taken_at = detector, -math.inf
-        self._facts: dict[str, Any] = {}
+        self._stats: dict[str, Any] = {}
 
     def now(self) -> dict[str, Any]:
         """Return the facts, at most a tenth of a second old."""
-        if time.monotonic() - self._taken_at > _FACTS_SECONDS:
-            self._facts, self._taken_at = self._detector.facts(), time.monotonic()
-        return self._facts
+        if time.monotonic() - self._taken_at > _STATS_SECONDS:
+            self._stats, self._taken_at = self._detector.stats(), time.monotonic()
+        return self._stats
 
 
-def complaint_of(detector: Detector) -> str | None:
+def health_problem(detector: Detector) -> str | None:
     """Return what hinders ``detector``; None where it makes progress."""
     if detector.film_is_over:
         return None

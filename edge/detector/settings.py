@@ -6,9 +6,9 @@ from typing import Annotated, Self
 
 from pydantic import Field, model_validator
 
-from wire.settings import DeviceSettings, Expected, Fraction, MqttSettings, Name, Seconds, Switch, Text
+from wire.process.settings import DeviceSettings, Expected, Fraction, MqttSettings, Name, Seconds, Switch, Text
 
-LARGEST_PAYLOAD_BYTES = 128 * 1024
+MAX_PAYLOAD_BYTES = 128 * 1024
 """What AWS IoT Core takes in one message; properties come on top of it elsewhere."""
 
 _USER_INFO = re.compile(r"(://)\S*@")
@@ -50,7 +50,7 @@ class DetectorSettings(DeviceSettings, MqttSettings):
     """Seconds from one best picture of a face to the next; 0 sends every detection."""
     face_jpeg_quality: Annotated[int, Field(ge=10, le=100), Expected("a JPEG quality from 10 to 100")] = 90
     face_max_bytes: Annotated[
-        int, Field(ge=4096, le=LARGEST_PAYLOAD_BYTES), Expected(f"bytes from 4096 to {LARGEST_PAYLOAD_BYTES}")
+        int, Field(ge=4096, le=MAX_PAYLOAD_BYTES), Expected(f"bytes from 4096 to {MAX_PAYLOAD_BYTES}")
     ] = 120_000
     """Quality gives way where the crop would be larger."""
     outbox_path: Annotated[Path, Expected("a path")] = Path("/var/lib/facewire/outbox.db")

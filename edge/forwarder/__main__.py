@@ -7,10 +7,10 @@ import structlog
 from prometheus_client import CollectorRegistry
 
 from edge.forwarder.forwarder import Forwarder
-from edge.forwarder.metrics import complaint_of, metrics_of
+from edge.forwarder.metrics import health_problem, metrics_of
 from edge.forwarder.settings import ForwarderSettings
-from wire import health, metrics
-from wire.process import Stop, leave, run
+from wire.process import health, metrics
+from wire.process.lifecycle import Stop, leave, run
 
 
 def main(environ: Mapping[str, str], stop: Stop) -> None:
@@ -20,7 +20,7 @@ def main(environ: Mapping[str, str], stop: Stop) -> None:
     structlog.get_logger("forwarder").info("starting", **settings.resolved())
     forwarder = Forwarder(settings, stop)
     metrics.serve(settings.metrics_port, metrics_of(forwarder), CollectorRegistry())
-    health.write_regularly("forwarder", lambda: complaint_of(forwarder), stop)
+    health.write_regularly("forwarder", lambda: health_problem(forwarder), stop)
     forwarder.run()
 
 

@@ -7,14 +7,14 @@ import threading
 import time
 from functools import partial
 
-from edge.forwarder.lane import UNACKNOWLEDGED_MOST, Lane
+from edge.forwarder.relay import MAX_UNACKNOWLEDGED, Relay
 from edge.forwarder.settings import ForwarderSettings
 from wire import status, topics
-from wire.connection import Message, Terms, Will
-from wire.expiry import Expiry
-from wire.process import STOP_SECONDS, Stop
-from wire.properties import Properties
-from wire.session import Session
+from wire.mqtt.certificate_expiry import Expiry
+from wire.mqtt.connection import ConnectOptions, Message, Will
+from wire.mqtt.properties import Properties
+from wire.mqtt.session import Session
+from wire.process.lifecycle import STOP_SECONDS, Stop
 
 RETRY_SECONDS = 1.0
 REPORT_SECONDS = 5.0
@@ -36,7 +36,7 @@ class Forwarder:
         self._reporting = threading.Lock()
         self._reported = b""
         self._reported_at = 0.0
-        self.up = Lane(
+        self.up = Relay(
             "up",
             lambda: self.local,
             lambda: self.cloud,
@@ -46,7 +46,7 @@ class Forwarder:
             needs_subscriber=lambda message: settings.receipts == "sink" and _is_face(message),
             on_forwarded=self._sign_for if settings.receipts == "broker" else lambda message: None,
         )
-        self.down = Lane(
+        self.down = Relay(
             "down",
             lambda: self.cloud,
             lambda: self.local,
@@ -55,11 +55,11 @@ class Forwarder:
             qos_of=lambda message: 1,
         )
         self.local = Session(
-            settings.local_link(),
-            Terms(
+            settings.local_endpoint(),
+            ConnectOptions(
                 client_id=client_id,
                 will=Will(self._status_topic, status.OFFLINE),
-                receive_maximum=UNACKNOWLEDGED_MOST,
+                receive_maximum=MAX_UNACKNOWLEDGED,
                 session_expiry_seconds=LOCAL_EXPIRY_SECONDS,
             ),
             stop,
@@ -68,11 +68,11 @@ class Forwarder:
             on_connected=self._local_connected,
         )
         self.cloud = Session(
-            settings.cloud_link(),
-            Terms(
+            settings.cloud_endpoint(),
+            ConnectOptions(
                 client_id=client_id,
                 will=Will(topics.to_cloud(device, self._status_topic), status.OFFLINE, retain=False),
-                receive_maximum=UNACKNOWLEDGED_MOST,
+                receive_maximum=MAX_UNACKNOWLEDGED,
                 session_expiry_seconds=CLOUD_EXPIRY_SECONDS,
             ),
             stop,
@@ -89,8 +89,8 @@ class Forwarder:
         while not self._stop.wait(RETRY_SECONDS):
             self.step()
         deadline = time.monotonic() + STOP_SECONDS / 2
-        for lane in (self.up, self.down):
-            lane.drain(max(0.0, deadline - time.monotonic()))
+        for relay in (self.up, self.down):
+            relay.drain(max(0.0, deadline - time.monotonic()))
         self.local.close()
         self.cloud.close()
 

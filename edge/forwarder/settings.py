@@ -4,7 +4,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import model_validator
 
-from wire.settings import CloudSettings, DeviceSettings, Expected
+from wire.process.settings import CloudSettings, DeviceSettings, Expected
 
 
 class ForwarderSettings(DeviceSettings, CloudSettings):

@@ -43,11 +43,11 @@ ANSWERS: Mapping[str, Answer] = {
 KINDS = (*KILLS, *LINKS, *ANSWERS)
 
 WAN, S3_LINK = "wan", "s3-link"
-_DEAD_MOST_SECONDS = 3.0
-_BAD_LEAST_SECONDS = 1.0
+_MAX_DEAD_SECONDS = 3.0
+_MIN_BAD_SECONDS = 1.0
 _GAP_SECONDS = (0.2, 2.0)
 _CALM_SECONDS = (0.5, 5.0)
-_BURST_MOST = 6
+_MAX_BURST = 6
 _LATENCY_SECONDS = (0.05, 2.0)
 _ALL_REQUESTS, _AFTER = 2 / 3, 1 / 3
 """How likely S3's trouble is one of all requests, not of some; and of the answers only."""
@@ -68,7 +68,7 @@ class Fault:
     """Whether all is mended, and has recovered, before the next one."""
     mode: Mode = Mode.PASS
     latency_seconds: float = 0.0
-    trouble: Trouble | None = None
+    problem: Trouble | None = None
     order: tuple[str, ...] = ()
     """In which those that were killed are started again."""
 
@@ -83,9 +83,9 @@ class Fault:
             parts.append(f"{self.latency_seconds:.2f} s late each way")
         elif self.kind in LINKS and len(LINKS[self.kind]) > 1:
             parts.append(self.mode.value)
-        if self.trouble is not None:
-            parts.append(f"{self.trouble.share:.0%} of the requests")
-            parts.append("after they were carried out" if self.trouble.after else "not carried out")
+        if self.problem is not None:
+            parts.append(f"{self.problem.share:.0%} of the requests")
+            parts.append("after they were carried out" if self.problem.after else "not carried out")
         return ", ".join(parts)
 
 
@@ -105,7 +105,7 @@ def plan(seed: int, count: int, longest_seconds: float, kinds: Collection[str] =
     faults: list[Fault] = []
     while len(faults) < count:
         burst: list[Fault] = []
-        most = min(chance.randint(1, _BURST_MOST), count - len(faults))
+        most = min(chance.randint(1, _MAX_BURST), count - len(faults))
         while len(burst) < most:
             deck = deck or chance.sample(sorted(kinds), len(kinds))
             hit = {target for fault in burst for target in fault.targets}
@@ -130,11 +130,11 @@ def _draw(chance: random.Random, kind: str, longest_seconds: float) -> Fault:
     gap_seconds, calm_seconds = chance.uniform(*_GAP_SECONDS), chance.uniform(*_CALM_SECONDS)
     if kind in KILLS:
         order = tuple(chance.sample(KILLS[kind], len(KILLS[kind])))
-        return Fault(kind, chance.uniform(0, _DEAD_MOST_SECONDS), gap_seconds, calm_seconds, order=order)
-    seconds = chance.uniform(_BAD_LEAST_SECONDS, longest_seconds)
+        return Fault(kind, chance.uniform(0, _MAX_DEAD_SECONDS), gap_seconds, calm_seconds, order=order)
+    seconds = chance.uniform(_MIN_BAD_SECONDS, longest_seconds)
     if kind in LINKS:
         mode, latency_seconds = chance.choice(LINKS[kind]), chance.uniform(*_LATENCY_SECONDS)
         return Fault(kind, seconds, gap_seconds, calm_seconds, mode=mode, latency_seconds=latency_seconds)
     share = 1.0 if chance.random() < _ALL_REQUESTS else chance.uniform(0.2, 1.0)
-    trouble = Trouble(ANSWERS[kind], after=chance.random() < _AFTER, share=share)
-    return Fault(kind, seconds, gap_seconds, calm_seconds, trouble=trouble)
+    problem = Trouble(ANSWERS[kind], after=chance.random() < _AFTER, share=share)
+    return Fault(kind, seconds, gap_seconds, calm_seconds, problem=problem)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from demo.stack import BUCKET, CAMERA, DEVICE, Stack
-from edge.detector.outbox import Outbox
+from edge.detector.delivery.outbox import Outbox
 
 _TRIGGER = """
 CREATE TABLE committed (id TEXT NOT NULL, camera TEXT NOT NULL, bytes INTEGER NOT NULL);

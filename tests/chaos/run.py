@@ -12,9 +12,9 @@ from rich.console import Console
 from tests.chaos.faults import Fault
 from tests.chaos.site import Site
 
-RECOVERY_MOST_SECONDS = 180.0
+MAX_RECOVERY_SECONDS = 180.0
 """A pipeline that stores no new face within this, with nothing out of order, counts as stuck."""
-DRAIN_MOST_SECONDS = 420.0
+MAX_DRAIN_SECONDS = 420.0
 """Longer than the longest wait for a receipt (5 minutes), after which a face is sent again."""
 _POLL_SECONDS = 0.05
 
@@ -82,7 +82,7 @@ class Run:
         """Wait until a face that is captured from now on is in S3, and return after how many seconds it was."""
         calm_at, clock = datetime.now(UTC), time.monotonic()
         stored = self._until(
-            lambda: self._site.newest_stored is not None and self._site.newest_stored > calm_at, RECOVERY_MOST_SECONDS
+            lambda: self._site.newest_stored is not None and self._site.newest_stored > calm_at, MAX_RECOVERY_SECONDS
         )
         took = time.monotonic() - clock
         if not stored:
@@ -95,8 +95,8 @@ class Run:
         if code := self._site.stop_camera():
             self.failures.append(f"the detector ended with {code} when asked to stop")
         detector = self._site.drain()
-        if not self._until(lambda: not detector.running, DRAIN_MOST_SECONDS, except_for="detector"):
-            self.failures.append(f"the outbox is not empty after {DRAIN_MOST_SECONDS:.0f} s")
+        if not self._until(lambda: not detector.running, MAX_DRAIN_SECONDS, except_for="detector"):
+            self.failures.append(f"the outbox is not empty after {MAX_DRAIN_SECONDS:.0f} s")
             detector.stop(30)
         elif code := detector.wait(0):
             self.failures.append(f"the detector ended with {code} instead of emptying the outbox")

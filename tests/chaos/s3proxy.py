@@ -68,7 +68,7 @@ class S3Proxy(Listener):
             on_written: called with the path of each object that S3 has taken, once the client has been told.
         """
         super().__init__(target_port)
-        self.trouble: Trouble | None = None
+        self.problem: Trouble | None = None
         """May be set from any thread."""
         self.written: Counter[str] = Counter()
         """How often S3 has taken an object, by its path. More than once means that it was overwritten."""
@@ -82,14 +82,14 @@ class S3Proxy(Listener):
         try:
             while True:
                 request = await _read_request(client)
-                trouble = self._draw()
-                if trouble and not trouble.after:
-                    await self._trouble(trouble, request, client)
+                problem = self._draw()
+                if problem and not problem.after:
+                    await self._trouble(problem, request, client)
                     continue
                 answer = await self._ask(request)
                 self._count(request, answer)
-                if trouble:
-                    await self._trouble(trouble, request, client)
+                if problem:
+                    await self._trouble(problem, request, client)
                     continue
                 client.writer.write(answer.raw)
                 await client.writer.drain()
@@ -99,8 +99,8 @@ class S3Proxy(Listener):
             return  # one side has gone; the other one is reset
 
     def _draw(self) -> Trouble | None:
-        trouble = self.trouble
-        return trouble if trouble and self._chance.random() < trouble.share else None
+        problem = self.problem
+        return problem if problem and self._chance.random() < problem.share else None
 
     async def _ask(self, request: _Message) -> _Message:
         """Pass a request on, and return the answer. One connection each: one that broke is never used again."""
@@ -112,12 +112,12 @@ class S3Proxy(Listener):
         finally:
             server.writer.close()
 
-    async def _trouble(self, trouble: Trouble, request: _Message, client: End) -> None:
-        if trouble.answer is Answer.NONE:
+    async def _trouble(self, problem: Trouble, request: _Message, client: End) -> None:
+        if problem.answer is Answer.NONE:
             await client.until_closed()
             raise ConnectionResetError
-        status, code = trouble.answer.value
-        if trouble.answer is Answer.RESET:
+        status, code = problem.answer.value
+        if problem.answer is Answer.RESET:
             client.reset()
             raise ConnectionResetError
         body = f'<?xml version="1.0" encoding="UTF-8"?>\n<Error><Code>{code}</Code><Message>chaos</Message></Error>'

@@ -92,7 +92,7 @@ class Site:
             self.wan.latency_seconds = fault.latency_seconds
             self.wan.mode = fault.mode
         elif fault.kind in ANSWERS:
-            self.s3.trouble = fault.trouble
+            self.s3.problem = fault.problem
 
     def heal(self, fault: Fault) -> None:
         """Mend what the fault has broken."""
@@ -101,7 +101,7 @@ class Site:
         if fault.kind in LINKS:
             self.wan.mode = Mode.PASS
         elif fault.kind in ANSWERS:
-            self.s3.trouble = None
+            self.s3.problem = None
 
     def supervise(self, except_for: Collection[str]) -> None:
         """Start again what has ended by itself, ``except_for`` that which a fault has killed."""

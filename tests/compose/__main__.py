@@ -42,7 +42,7 @@ GATHERED = 20
 """How many faces wait in the outbox before the edge is taken down too."""
 REVOKED_SECONDS = 10
 """Within which a device that is revoked is out, from the command on."""
-LARGEST_MEGABYTES = {"detector": 350.0, "forwarder": 60.0, "s3sink": 60.0, "pki": 60.0, "broker": 1.0}
+MAX_MEGABYTES = {"detector": 350.0, "forwarder": 60.0, "s3sink": 60.0, "pki": 60.0, "broker": 1.0}
 """What an image may add to its base."""
 
 _BUILD_SECONDS = 600
@@ -103,7 +103,7 @@ class Trial:
             for name, base in images().items():
                 added = sizes[names[name]] - sizes[base]
                 shown.append(f"{name} +{added:.1f} MB")
-                require(added < LARGEST_MEGABYTES[name], f"{name} adds {added:.1f} MB to {base}")
+                require(added < MAX_MEGABYTES[name], f"{name} adds {added:.1f} MB to {base}")
 
     def check_files(self) -> None:
         """Parse both files with the example settings, and without any."""
@@ -165,11 +165,11 @@ class Trial:
         """Require of one container what is required of all."""
         found = self.site.inspect(side, name)
         lines = Path(f"/proc/{found['State']['Pid']}/status").read_text().splitlines()
-        facts = {key: value.split() for key, _, value in (line.partition(":") for line in lines)}
+        stats = {key: value.split() for key, _, value in (line.partition(":") for line in lines)}
         host, mounts = found["HostConfig"], found["Mounts"]
-        require(all(int(uid) > 0 for uid in facts["Uid"] + facts["Gid"]), f"{side} {name} runs as root")
-        require(facts["CapEff"] == facts["CapPrm"] == [_NO_CAPABILITIES], f"{side} {name} has capabilities")
-        require(facts["NoNewPrivs"] == ["1"], f"{side} {name} may gain privileges")
+        require(all(int(uid) > 0 for uid in stats["Uid"] + stats["Gid"]), f"{side} {name} runs as root")
+        require(stats["CapEff"] == stats["CapPrm"] == [_NO_CAPABILITIES], f"{side} {name} has capabilities")
+        require(stats["NoNewPrivs"] == ["1"], f"{side} {name} may gain privileges")
         require(not host["Privileged"] and not host["Devices"], f"{side} {name} is privileged")
         require(host["ReadonlyRootfs"], f"{side} {name} can write to its root")
         require(host["Memory"] > 0 and host["PidsLimit"] > 0, f"{side} {name} has no limits")
@@ -275,7 +275,7 @@ class Trial:
             return bool(self.site.inspect(side, name)["State"]["Health"]["Status"] == "unhealthy")
 
         wait_for(unhealthy, 90, f"{name} is unhealthy")
-        return f"{name} unhealthy: «{self.site.complaint(side, name)}»"
+        return f"{name} unhealthy: «{self.site.problem(side, name)}»"
 
     def progress(self) -> str:
         """Say how many faces there are by now."""

@@ -35,7 +35,7 @@ _ENVIRONMENTS = {"edge": (f"{DEVICE}/.env", ".env.trial"), "cloud": (".env.trial
 _INSTALL = """\
 import sqlite3, sys
 from pathlib import Path
-from edge.detector.outbox import Outbox
+from edge.detector.delivery.outbox import Outbox
 path = Path("/var/lib/facewire/outbox.db")
 Outbox(path, 1 << 30).close()
 sqlite3.connect(path).executescript(sys.argv[1])
@@ -124,7 +124,7 @@ class Site:
         state = self.inspect(side, service)["State"]
         return bool(state["Running"] and state.get("Health", {}).get("Status") == "healthy")
 
-    def complaint(self, side: str, service: str) -> str:
+    def problem(self, side: str, service: str) -> str:
         """Return the last words of a container's health check."""
         checks = self.inspect(side, service)["State"]["Health"]["Log"]
         return str(checks[-1]["Output"]).strip() if checks else ""
@@ -142,7 +142,7 @@ class Site:
 
         def said() -> str:
             sick = [(side, name) for side, name in self.everybody() if not self.healthy(side, name)]
-            return "; ".join(f"{side} {name}: {self.complaint(side, name)}" for side, name in sick)
+            return "; ".join(f"{side} {name}: {self.problem(side, name)}" for side, name in sick)
 
         wait_for(lambda: all(self.healthy(*service) for service in self.everybody()), seconds, "all are healthy", said)
 

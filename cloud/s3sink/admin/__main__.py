@@ -20,7 +20,7 @@ from cloud.s3sink.admin import deletion, policies
 from cloud.s3sink.settings import BucketSettings
 from wire import topics
 from wire.errors import ConfigurationError, ExitCode
-from wire.process import Stop, leave, run
+from wire.process.lifecycle import Stop, leave, run
 
 
 def main(arguments: list[str], environ: Mapping[str, str], stop: Stop) -> None:
@@ -89,8 +89,8 @@ def _date(text: str) -> date:
 
 
 def _days(text: str) -> int:
-    if not text.isdecimal() or not 1 <= int(text) <= policies.LONGEST_DAYS:
-        raise argparse.ArgumentTypeError(f"{text!r}: expected days, from 1 to {policies.LONGEST_DAYS}")
+    if not text.isdecimal() or not 1 <= int(text) <= policies.MAX_DAYS:
+        raise argparse.ArgumentTypeError(f"{text!r}: expected days, from 1 to {policies.MAX_DAYS}")
     return int(text)
 
 

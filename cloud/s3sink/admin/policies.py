@@ -8,7 +8,7 @@ from typing import Any
 
 from cloud.s3sink.settings import BucketSettings
 
-LONGEST_DAYS = 36_500
+MAX_DAYS = 36_500
 
 Document = dict[str, Any]
 """As JSON has it."""

@@ -1,0 +1,1 @@
+"""Delivery: faces are stored in the outbox and sent until a receipt arrives."""

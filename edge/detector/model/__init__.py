@@ -1,0 +1,1 @@
+"""The face detection model: a frame in, detections out."""

@@ -1,0 +1,1 @@
+"""The MQTT client: sessions that reconnect, publishing with a positive answer, manual acknowledgement."""

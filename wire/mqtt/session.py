@@ -1,0 +1,128 @@
+"""An MQTT session: one connection after another to the same broker, with a pause between them that grows.
+
+Publishing succeeds only on the broker's positive answer; acknowledging is an explicit call. A broker that is away
+is mentioned once; then the session keeps trying quietly until it is back.
+"""
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+
+import structlog
+
+from wire.errors import FacewireError, LinkLost
+from wire.mqtt.connection import Connection, ConnectOptions, Message
+from wire.mqtt.endpoint import Endpoint
+from wire.mqtt.properties import NO_PROPERTIES, Properties
+from wire.process.backoff import delay_seconds
+from wire.process.lifecycle import Stop, spawn
+
+INITIAL_RECONNECT_SECONDS = 0.5
+MAX_RECONNECT_SECONDS = 10.0
+STEADY_SECONDS = 10.0
+"""A connection that ends sooner counts as a failed attempt: two clients of one name must not chase each other."""
+
+_log = structlog.get_logger("session")
+
+
+class Session:
+    """A link to one broker that mends itself."""
+
+    def __init__(
+        self,
+        link: Endpoint,
+        options: ConnectOptions,
+        stop: Stop,
+        *,
+        on_message: Callable[[Message], None],
+        subscriptions: Sequence[tuple[str, int]] = (),
+        on_connected: Callable[[], None] = lambda: None,
+        on_lost: Callable[[], None] = lambda: None,
+    ) -> None:
+        """Prepare a session; :meth:`start` starts it.
+
+        Args:
+            link: the broker.
+            terms: how to connect.
+            stop: is told when a callback fails: a defect, which must not go unnoticed.
+            on_message: called for each message in the connection's thread; must not block.
+            subscriptions: topic filters, each with the highest QoS wanted.
+            on_connected: called after each connect, subscriptions in place.
+            on_lost: called after the end of each connection.
+        """
+        self._endpoint, self._options, self._stop = link, options, stop
+        self._on_message, self._on_connected, self._on_lost = stop.guard(on_message), on_connected, on_lost
+        self._subscriptions = subscriptions
+        self._connection: Connection | None = None
+        self._closing = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._logged_problems: set[str] = set()
+
+    @property
+    def connected(self) -> bool:
+        """Whether the link is up."""
+        connection = self._connection
+        return connection is not None and not connection.ended.is_set()
+
+    def start(self) -> None:
+        """Connect, and stay connected, in a thread of its own."""
+        self._thread = spawn(f"session-{self._endpoint.name}", self._run, self._stop)
+
+    def publish(
+        self, topic: str, payload: bytes, *, qos: int, retain: bool = False, properties: Properties = NO_PROPERTIES
+    ) -> "Future[int]":
+        """Publish a message; see :meth:`Connection.publish`. Without a link it fails with LinkLost at once."""
+        connection = self._connection
+        if connection is None:
+            future: Future[int] = Future()
+            future.set_exception(LinkLost("not connected"))
+            return future
+        return connection.publish(topic, payload, qos, retain, properties)
+
+    def acknowledge(self, message: Message) -> None:
+        """Tell the broker that ``message`` is taken care of; see :meth:`Connection.acknowledge`."""
+        message.connection.acknowledge(message)
+
+    def close(self, seconds: float = 1.0) -> None:
+        """Say goodbye and end. What has been published and not been answered fails with LinkLost."""
+        self._closing.set()
+        connection = self._connection
+        if connection is not None:
+            connection.close(seconds)
+        if self._thread is not None:
+            self._thread.join(seconds)
+
+    def _run(self) -> None:
+        attempt = 0
+        while not self._closing.is_set():
+            connection = Connection(self._endpoint, self._options, self._deliver)
+            opened_at = time.monotonic()
+            try:
+                connection.open(self._subscriptions)
+                self._serve(connection)
+            except FacewireError as error:
+                self._log_problem(str(error))
+            finally:
+                self._connection = None
+            attempt = 0 if time.monotonic() - opened_at > STEADY_SECONDS else attempt + 1
+            self._closing.wait(delay_seconds(attempt, INITIAL_RECONNECT_SECONDS, MAX_RECONNECT_SECONDS))
+
+    def _serve(self, connection: Connection) -> None:
+        self._connection = connection
+        self._logged_problems.clear()
+        _log.info("connected", to=self._endpoint.name, at=str(self._endpoint))
+        self._on_connected()
+        connection.ended.wait()
+        self._connection = None
+        self._on_lost()
+        raise LinkLost(connection.reason)
+
+    def _log_problem(self, reason: str) -> None:
+        if not self._closing.is_set() and reason not in self._logged_problems:
+            self._logged_problems.add(reason)
+            _log.warning("no connection, trying again", to=self._endpoint.name, at=str(self._endpoint), reason=reason)
+
+    def _deliver(self, message: Message) -> None:
+        self._connection = message.connection  # it may come before the answer to our subscriptions does
+        self._on_message(message)

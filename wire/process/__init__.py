@@ -1,0 +1,1 @@
+"""What every process has: settings, commands, start and stop, log, health, metrics, retries."""
