@@ -120,7 +120,7 @@ def _fill(stack: Stack, count: int) -> None:
     jpeg = jpeg[:-2] + os.urandom(max(0, FACE_BYTES - len(jpeg))).replace(b"\xff", b"\x00") + b"\xff\xd9"
     for number, one in enumerate(faces_of(count, jpeg, CAMERA)):
         captured_at = yesterday + timedelta(milliseconds=200 * number)
-        outbox.keep([replace(one, id=face.mint_id(captured_at), captured_at=captured_at)])
+        outbox.store([replace(one, id=face.mint_id(captured_at), captured_at=captured_at)])
     outbox.close()
 
 

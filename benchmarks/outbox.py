@@ -31,7 +31,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory(dir=Path.cwd()) as name:
         folder = Path(name)
         outbox = Outbox(folder / "outbox.db", 1 << 30)
-        rows.append(_measure("Facewire's outbox: SQLite, WAL, synchronous=FULL", lambda one: outbox.keep([one]), FACES))
+        rows.append(
+            _measure("Facewire's outbox: SQLite, WAL, synchronous=FULL", lambda one: outbox.store([one]), FACES)
+        )
 
         four = Outbox(folder / "four.db", 1 << 30)
         pending: list[Face] = []
@@ -39,7 +41,7 @@ def main() -> None:
         def keep_by_fours(one: Face) -> None:
             pending.append(one)
             if len(pending) == 4:
-                four.keep(pending)
+                four.store(pending)
                 pending.clear()
 
         rows.append(_measure("  the same, four faces in each frame", keep_by_fours, PEER_FACES * 4))

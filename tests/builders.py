@@ -13,8 +13,9 @@ from demo.program import HOST, await_true
 from wire import face
 from wire.face import Face
 from wire.mqtt.connection import ConnectOptions, Message
-from wire.mqtt.endpoint import Endpoint, TlsFiles
+from wire.mqtt.endpoint import Endpoint
 from wire.mqtt.session import Session
+from wire.mqtt.tls import TlsFiles
 from wire.process.lifecycle import Stop
 from wire.topics import Origin
 

@@ -14,7 +14,7 @@ from cloud.pki.device_bundle import DeviceBundle
 from cloud.pki.disconnect import Outcome, disconnect
 from demo.program import HOST, ROOT, await_true, find_program, free_port
 from tests.builders import Peer
-from wire.mqtt.endpoint import TlsFiles
+from wire.mqtt.tls import TlsFiles
 
 
 class Cloud:

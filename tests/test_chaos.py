@@ -66,10 +66,10 @@ def test_the_outbox_notes_what_is_committed_to_it(tmp_path: Path) -> None:
     ledger.install(path)
     face = make_face(jpeg=b"\xff\xd8 picture \xff\xd9")
     with closing(Outbox(path, 1 << 30)) as outbox:
-        outbox.keep([face])
+        outbox.store([face])
     assert ledger.committed(path) == ({face.id: len(face.jpeg)}, 1)
     with closing(Outbox(path, 1 << 30)) as outbox:
-        outbox.release([(face.id, face.origin.camera)])
+        outbox.delete_receipted([(face.id, face.origin.camera)])
     assert ledger.committed(path) == ({face.id: len(face.jpeg)}, 0)
 
 

@@ -1,7 +1,9 @@
 """Seeing: the model, the tracker, the crop, and the detector's step."""
 
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import cv2
@@ -14,7 +16,7 @@ from demo.film import clip
 from edge.detector.camera.frame import Frame
 from edge.detector.camera.recorded import VideoFile
 from edge.detector.detector import Detector
-from edge.detector.model.weights import MODEL_PATH
+from edge.detector.model.weights import WHOLE
 from edge.detector.model.yunet import FaceDetector
 from edge.detector.selection.crop import clamp, crop, encode_jpeg
 from edge.detector.selection.scene import WEAK_CONFIDENCE
@@ -68,15 +70,15 @@ def test_a_frame_of_any_size_can_be_searched(shape: tuple[int, int]):
 @pytest.mark.parametrize("damage", ["missing", "cut short", "one byte"])
 def test_a_model_that_cannot_be_read_is_named(tmp_path: Path, damage: str):
     """In one line, with what was expected."""
-    weights = bytearray(MODEL_PATH.read_bytes())
-    path = tmp_path / "model.onnx"
+    content = bytearray(WHOLE.read())
+    path = tmp_path / WHOLE.name
     if damage == "cut short":
-        path.write_bytes(weights[:1000])
+        path.write_bytes(content[:1000])
     elif damage == "one byte":
-        weights[100_000] ^= 1
-        path.write_bytes(weights)
+        content[100_000] ^= 1
+        path.write_bytes(content)
     with pytest.raises(ConfigurationError, match="model") as caught:
-        FaceDetector(640, 0.7, path)
+        FaceDetector(640, 0.7, folder=tmp_path)
     assert caught.value.exit_code == ExitCode.BAD_DATA
     assert "\n" not in str(caught.value)
 
@@ -116,31 +118,59 @@ def test_a_jpeg_that_fits_keeps_the_quality_asked_for():
     assert encode_jpeg(image, 90, 120_000) == cv2.imencode(".jpg", image, (cv2.IMWRITE_JPEG_QUALITY, 90))[1].tobytes()
 
 
-class Kept:
-    """Custody that only remembers."""
+class RecordingDelivery:
+    """A delivery that only remembers the faces."""
+
+    pending = 0
 
     def __init__(self) -> None:
         self.faces: list[Face] = []
+        self.session: Any = SimpleNamespace(connected=False)
 
-    def keep(self, faces: list[Face]) -> None:
+    def store(self, faces: list[Face]) -> None:
         self.faces += faces
 
+    def start(self) -> None: ...
 
-def detector_of(**environ: str) -> tuple[Detector, Kept]:
+    def finish(self, stop: Stop, seconds: float = 0) -> None: ...
+
+    def close(self) -> None: ...
+
+    def stats(self) -> dict[str, Any]:
+        return {}
+
+
+class FrameList(VideoFile):
+    """A recorded camera with given frames."""
+
+    def __init__(self, frames: list[Frame]) -> None:
+        super().__init__(Path(), loop=False)
+        self._frames = frames
+
+    def frames(self, stop: Stop) -> Iterator[Frame]:
+        yield from self._frames
+
+
+def faces_sent(frames: list[Frame], **environ: str) -> list[Face]:
+    """Run the detector on ``frames``, and return the faces that it sends."""
     settings = DetectorSettings.from_environment({"DEVICE_ID": "jetson-1", "CAMERA_NAME": "door"} | environ)
-    kept: Any = Kept()
+    delivery: Any = RecordingDelivery()
     model = FaceDetector(settings.detect_size, min(settings.face_confidence, WEAK_CONFIDENCE))
-    return Detector(settings, VideoFile(Path(), loop=False), model, kept, Stop()), kept
+    stop = Stop()
+    Detector(settings, FrameList(frames), model, delivery, stop).run()
+    assert stop.failure is None
+    faces: list[Face] = delivery.faces
+    return faces
 
 
 def test_a_face_is_handed_over_with_all_that_is_known(people: Any):
     """Its picture decodes to the crop; time, size, place and model are the frame's and the settings'."""
-    detector, kept = detector_of(DEVICE_LATITUDE="41.8781", DEVICE_LONGITUDE="-87.6298")
     captured_at = datetime(2026, 11, 22, 15, 4, 5, 123456, tzinfo=UTC)
-    detector.step(Frame(people, captured_at, 0.0))
-    assert len(kept.faces) == 5
-    assert {seen.track for seen in kept.faces} == {1, 2, 3, 4, 5}
-    for seen in kept.faces:
+    frames = [Frame(people, captured_at, 0.0)]
+    faces = faces_sent(frames, DEVICE_LATITUDE="41.8781", DEVICE_LONGITUDE="-87.6298")
+    assert len(faces) == 5
+    assert {seen.track for seen in faces} == {1, 2, 3, 4, 5}
+    for seen in faces:
         picture = picture_of(seen.jpeg)
         assert picture.shape[0] >= seen.box[3]
         assert picture.shape[1] >= seen.box[2]
@@ -150,20 +180,16 @@ def test_a_face_is_handed_over_with_all_that_is_known(people: Any):
         assert len(seen.jpeg) <= 120_000
 
 
-def test_small_faces_are_passed_over(people: Any):
+def test_small_faces_are_not_sent(people: Any):
     """FACE_MIN_SIZE is the shorter side of the box, in pixels of the frame."""
     sizes = sorted(min(found.box[2:]) for found in FaceDetector(640, 0.7).detect(people))
-    detector, kept = detector_of(FACE_MIN_SIZE=str(round(sizes[2])))
-    detector.step(Frame(people, datetime.now(UTC), 0.0))
-    assert len(kept.faces) == sum(size >= round(sizes[2]) for size in sizes)
-    assert 2 <= len(kept.faces) <= 3
+    faces = faces_sent([Frame(people, datetime.now(UTC), 0.0)], FACE_MIN_SIZE=str(round(sizes[2])))
+    assert len(faces) == sum(size >= round(sizes[2]) for size in sizes)
+    assert 2 <= len(faces) <= 3
 
 
 def test_every_image_of_a_folder_is_a_scene_of_its_own(people: Any):
     """The same people in the next picture are sent again; in the next frame of a film they are not."""
-    detector, kept = detector_of()
-    detector.step(Frame(people, datetime.now(UTC), 0.0, new_scene=True))
-    detector.step(Frame(people, datetime.now(UTC), 0.1, new_scene=False))
-    assert len(kept.faces) == 5
-    detector.step(Frame(people, datetime.now(UTC), 0.2, new_scene=True))
-    assert len(kept.faces) == 10
+    frames = [Frame(people, datetime.now(UTC), clock, new_scene=new) for clock, new in ((0.0, True), (0.1, False))]
+    assert len(faces_sent(frames)) == 5
+    assert len(faces_sent([*frames, Frame(people, datetime.now(UTC), 0.2, new_scene=True)])) == 10

@@ -52,7 +52,7 @@ def road(tmp_path: Path) -> Road:
 
 def test_nothing_sets_out_without_a_link(road: Road):
     """It waits on disk."""
-    road.outbox.keep(make_faces(3))
+    road.outbox.store(make_faces(3))
     road.dispatcher.step()
     assert road.sent == []
 
@@ -60,7 +60,7 @@ def test_nothing_sets_out_without_a_link(road: Road):
 def test_at_most_a_window_is_under_way(road: Road):
     """A receipt makes room for the next."""
     faces = make_faces(10)
-    road.outbox.keep(faces)
+    road.outbox.store(faces)
     road.dispatcher.link_up()
     road.dispatcher.step()
     first = road.take_sent()
@@ -74,13 +74,13 @@ def test_at_most_a_window_is_under_way(road: Road):
 def test_live_faces_are_not_held_up_by_the_backlog(road: Road):
     """Every other face that sets out is the newest one; the backlog goes on from its oldest."""
     backlog = make_faces(100)
-    road.outbox.keep(backlog)
+    road.outbox.store(backlog)
     road.dispatcher.link_up()
     road.dispatcher.step()
     underway = deque(road.take_sent())
     for i in range(20):
         live = make_face(captured_at=CAPTURED_AT + timedelta(seconds=i + 1))
-        road.outbox.keep([live])
+        road.outbox.store([live])
         for _ in range(2):
             road.dispatcher.receipt(underway.popleft(), "door")
         road.dispatcher.step()
@@ -92,7 +92,7 @@ def test_live_faces_are_not_held_up_by_the_backlog(road: Road):
 
 def test_an_overdue_face_is_sent_again_and_each_time_waits_longer(road: Road):
     """30 s, 60 s, 120 s, 240 s, then every 5 minutes."""
-    road.outbox.keep(make_faces(1))
+    road.outbox.store(make_faces(1))
     road.dispatcher.link_up()
     waits = []
     for _ in range(7):
@@ -118,7 +118,7 @@ def test_an_overdue_face_is_sent_again_and_each_time_waits_longer(road: Road):
 @pytest.mark.parametrize("event", ["link", "cloud"])
 def test_what_was_under_way_is_sent_again_when_a_link_returns(road: Road, event: str):
     """A broker that was killed has forgotten it; there is no need to wait until it is overdue."""
-    road.outbox.keep(make_faces(3))
+    road.outbox.store(make_faces(3))
     road.dispatcher.link_up()
     road.dispatcher.step()
     first = road.take_sent()
@@ -132,12 +132,12 @@ def test_what_was_under_way_is_sent_again_when_a_link_returns(road: Road, event:
 
 def test_nothing_is_sent_while_the_forwarder_has_no_cloud(road: Road):
     """It would fill the local broker's memory: not new faces, nor overdue ones."""
-    road.outbox.keep(make_faces(2))
+    road.outbox.store(make_faces(2))
     road.dispatcher.link_up()
     road.dispatcher.step()
     road.take_sent()
     road.dispatcher.cloud_down()
-    road.outbox.keep(make_faces(5))
+    road.outbox.store(make_faces(5))
     road.now += 1000
     assert road.dispatcher.step() > 1, "an overdue face that cannot be sent must not keep the courier spinning"
     assert road.sent == []
@@ -146,7 +146,7 @@ def test_nothing_is_sent_while_the_forwarder_has_no_cloud(road: Road):
 def test_a_receipt_for_a_face_that_is_not_under_way_counts_all_the_same(road: Road):
     """It may have been sent by the run before."""
     (one,) = make_faces(1)
-    road.outbox.keep([one])
+    road.outbox.store([one])
     road.dispatcher.receipt(one.id, "door")
     road.dispatcher.step()
     assert road.outbox.count == 0
@@ -155,7 +155,7 @@ def test_a_receipt_for_a_face_that_is_not_under_way_counts_all_the_same(road: Ro
 def test_receipts_that_a_full_disk_does_not_take_are_noted_later(road: Road, monkeypatch: pytest.MonkeyPatch):
     """Nothing is sent meanwhile, and nothing ends."""
     (one,) = make_faces(1)
-    road.outbox.keep([one])
+    road.outbox.store([one])
     road.dispatcher.link_up()
     road.dispatcher.step()
     road.take_sent()
@@ -196,7 +196,7 @@ class AnyInterleaving(RuleBasedStateMachine):
     @rule(count=st.integers(1, 4))
     def see_faces(self, count: int) -> None:
         faces = [next(self.minted) for _ in range(count)]
-        self.road.outbox.keep(faces)
+        self.road.outbox.store(faces)
         self.committed |= {one.id for one in faces}
 
     @rule()

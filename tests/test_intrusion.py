@@ -26,8 +26,9 @@ from wire import face, topics
 from wire.errors import LinkLost, NotTrusted, Refused
 from wire.face import Face
 from wire.mqtt.connection import Connection, ConnectOptions, Message, Will
-from wire.mqtt.endpoint import Endpoint, TlsFiles
+from wire.mqtt.endpoint import Endpoint
 from wire.mqtt.properties import Properties
+from wire.mqtt.tls import TlsFiles
 
 BAD = "mallory"
 """Enrolled, and up to no good."""

@@ -91,25 +91,23 @@ def test_health_means_progress_and_says_what_hinders_it(stack: Stack, monkeypatc
     """A dead link, S3 away: unhealthy, with the reason; well again once it is back."""
     monkeypatch.setattr("tempfile.tempdir", str(stack.folder))
     stack.settings = {"TMPDIR": str(stack.folder)}
-    assert health.health_problem("forwarder") == "the forwarder has not started"
+    assert health.read_problem("forwarder") == "the forwarder has not started"
     stack.start_servers()
     for name in ("s3sink", "forwarder"):
         stack.start_connected(name)
     for name in ("s3sink", "forwarder"):
-        await_true(lambda name=name: health.health_problem(name) is None, 10, f"{name} is healthy")  # type: ignore[misc]
+        await_true(lambda name=name: health.read_problem(name) is None, 10, f"{name} is healthy")  # type: ignore[misc]
     stack.programs["cloud-broker"].kill()
-    await_true(
-        lambda: health.health_problem("forwarder") == "no link to the cloud broker", 10, "the forwarder says why"
-    )
-    await_true(lambda: health.health_problem("s3sink") == "no link to the cloud broker", 10, "the sink says why")
+    await_true(lambda: health.read_problem("forwarder") == "no link to the cloud broker", 10, "the forwarder says why")
+    await_true(lambda: health.read_problem("s3sink") == "no link to the cloud broker", 10, "the sink says why")
     stack.programs["s3"].kill()
     stack.start_broker("cloud-broker")
-    await_true(lambda: health.health_problem("forwarder") is None, 20, "the forwarder is well again")
+    await_true(lambda: health.read_problem("forwarder") is None, 20, "the forwarder is well again")
     stack.start("detector", CAMERA_SOURCE=str(clip("single_face.mp4")))
-    await_true(lambda: "S3 does not take" in str(health.health_problem("s3sink")), 20, "the sink says why")
-    assert health.health_problem("detector") is None
+    await_true(lambda: "S3 does not take" in str(health.read_problem("s3sink")), 20, "the sink says why")
+    assert health.read_problem("detector") is None
     stack.start_s3()
-    await_true(lambda: health.health_problem("s3sink") is None, 40, "the sink is well again")
+    await_true(lambda: health.read_problem("s3sink") is None, 40, "the sink is well again")
 
 
 def test_a_process_that_hangs_is_not_healthy(stack: Stack, monkeypatch: pytest.MonkeyPatch):
@@ -118,7 +116,7 @@ def test_a_process_that_hangs_is_not_healthy(stack: Stack, monkeypatch: pytest.M
     monkeypatch.setattr(health, "STALE_SECONDS", 0.0)
     stop = Stop()
     health.write_regularly("sleeper", lambda: None, stop)
-    await_true(lambda: "no sign of life" in str(health.health_problem("sleeper")), 10, "the note is there")
+    await_true(lambda: "no sign of life" in str(health.read_problem("sleeper")), 10, "the note is there")
     assert health.main(["sleeper"]) == 1
     stop.set()
-    await_true(lambda: "not started" in str(health.health_problem("sleeper")), 10, "the note is gone")
+    await_true(lambda: "not started" in str(health.read_problem("sleeper")), 10, "the note is gone")

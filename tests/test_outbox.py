@@ -26,7 +26,7 @@ def test_a_face_comes_out_as_it_went_in(tmp_path: Path):
     """Picture and every property."""
     outbox = Outbox(tmp_path / "deep" / "outbox.db", PLENTY)
     kept = make_face(jpeg=b"picture")
-    outbox.keep([kept])
+    outbox.store([kept])
     (seq,) = outbox.waiting(set(), 10, newest_first=True)
     entry = outbox.get(seq)
     assert entry is not None
@@ -40,20 +40,20 @@ def test_only_a_receipt_for_its_camera_releases_a_face(tmp_path: Path):
     """Not one for another camera, nor one for a face that is not here."""
     outbox = Outbox(tmp_path / "outbox.db", PLENTY)
     first, second = make_faces(2)
-    outbox.keep([first, second])
-    assert outbox.release([(first.id, "garden"), ("nonsense", "door")]) == 0
+    outbox.store([first, second])
+    assert outbox.delete_receipted([(first.id, "garden"), ("nonsense", "door")]) == 0
     assert outbox.count == 2
-    assert outbox.release([(first.id, "door"), (first.id, "door")]) == 1
+    assert outbox.delete_receipted([(first.id, "door"), (first.id, "door")]) == 1
     assert outbox.count == 1
     assert outbox.get(1) is None
-    assert outbox.release([(second.id, "door")]) == 1
+    assert outbox.delete_receipted([(second.id, "door")]) == 1
     assert (outbox.count, outbox.bytes, outbox.oldest_id()) == (0, 0, None)
 
 
 def test_faces_are_found_from_both_ends(tmp_path: Path):
     """Except those under way."""
     outbox = Outbox(tmp_path / "outbox.db", PLENTY)
-    outbox.keep(make_faces(6))
+    outbox.store(make_faces(6))
     assert outbox.waiting({1, 3}, 2, newest_first=False) == [2, 4]
     assert outbox.waiting({6}, 2, newest_first=True) == [5, 4]
     assert outbox.waiting({1, 2, 3, 4, 5, 6}, 2, newest_first=True) == []
@@ -66,7 +66,7 @@ def test_what_a_killed_process_has_committed_is_there(tmp_path: Path):
         "import sys; from pathlib import Path; from edge.detector.delivery.outbox import Outbox; from tests.builders import *\n"
         "outbox = Outbox(Path(sys.argv[1]), 1 << 30)\n"
         "while True:\n"
-        "    made = make_face(jpeg=bytes(20000)); outbox.keep([made]); print(made.id, flush=True)\n"
+        "    made = make_face(jpeg=bytes(20000)); outbox.store([made]); print(made.id, flush=True)\n"
     )
     with subprocess.Popen([sys.executable, "-c", program, str(path)], stdout=subprocess.PIPE, cwd=ROOT) as process:
         assert process.stdout is not None
@@ -85,7 +85,7 @@ def test_a_damaged_file_is_moved_aside_and_a_fresh_one_begun(
     """Never deleted: somebody may want to rescue what is in it."""
     path = tmp_path / "outbox.db"
     outbox = Outbox(path, PLENTY)
-    outbox.keep(make_faces(50, jpeg=bytes(9000)))
+    outbox.store(make_faces(50, jpeg=bytes(9000)))
     outbox.close()
     whole = path.read_bytes()
     damage = {
@@ -96,7 +96,7 @@ def test_a_damaged_file_is_moved_aside_and_a_fresh_one_begun(
     path.write_bytes(damage[how])
     fresh = Outbox(path, PLENTY)
     assert fresh.count == 0
-    fresh.keep(make_faces(1))
+    fresh.store(make_faces(1))
     (moved,) = [found for found in tmp_path.iterdir() if "damaged" in found.name and "-wal" not in found.name]
     assert moved.read_bytes() == damage[how]
     assert "moved aside" in "".join(capfd.readouterr())
@@ -104,7 +104,7 @@ def test_a_damaged_file_is_moved_aside_and_a_fresh_one_begun(
 
 def test_one_process_has_it_at_a_time(tmp_path: Path):
     """Two detectors with one outbox would send each face twice."""
-    Outbox(tmp_path / "outbox.db", PLENTY).keep(make_faces(1))
+    Outbox(tmp_path / "outbox.db", PLENTY).store(make_faces(1))
     program = (
         "import sys; from pathlib import Path; from edge.detector.delivery.outbox import Outbox\n"
         "Outbox(Path(sys.argv[1]), 1 << 30)"
@@ -142,7 +142,7 @@ def test_when_it_is_full_the_oldest_give_way_and_are_counted(tmp_path: Path, cap
     outbox = Outbox(tmp_path / "outbox.db", 1 << 20)
     made = make_faces(200, jpeg=bytes(20000))
     for one in made:
-        outbox.keep([one])
+        outbox.store([one])
     assert outbox.count + outbox.dropped == 200
     assert outbox.dropped > 0
     assert outbox.bytes <= 1 << 20
@@ -158,12 +158,12 @@ def test_a_face_that_gave_way_while_it_was_under_way_counts_as_dropped_until_its
     made = make_faces(200, jpeg=bytes(20000))
     outbox = Outbox(tmp_path / "outbox.db", 1 << 20)
     for one in made:
-        outbox.keep([one])
+        outbox.store([one])
     dropped = outbox.dropped
     outbox.close()
     outbox = Outbox(tmp_path / "outbox.db", 1 << 20)
     assert outbox.dropped == dropped > 2
-    assert outbox.release([(made[0].id, "door"), (made[0].id, "door"), (made[1].id, "garden")]) == 0
+    assert outbox.delete_receipted([(made[0].id, "door"), (made[0].id, "door"), (made[1].id, "garden")]) == 0
     assert outbox.dropped == dropped - 1
     outbox.close()
     assert Outbox(tmp_path / "outbox.db", 1 << 20).dropped == dropped - 1
@@ -178,11 +178,11 @@ def test_a_full_disk_stops_nothing(tmp_path: Path):
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
         "outbox = Outbox(Path(sys.argv[1]), 1 << 30)\n"
         f"resource.setrlimit(resource.RLIMIT_FSIZE, ({limit}, {resource.RLIM_INFINITY}))\n"
-        "for one in make_faces(300, jpeg=bytes(20000)): outbox.keep([one])\n"
-        "full = (outbox.count, outbox.unkept)\n"
+        "for one in make_faces(300, jpeg=bytes(20000)): outbox.store([one])\n"
+        "full = (outbox.count, outbox.not_stored)\n"
         f"resource.setrlimit(resource.RLIMIT_FSIZE, ({resource.RLIM_INFINITY}, {resource.RLIM_INFINITY}))\n"
-        "outbox.keep(make_faces(1, jpeg=bytes(20000)))\n"
-        "print(*full, outbox.count, outbox.unkept)\n"
+        "outbox.store(make_faces(1, jpeg=bytes(20000)))\n"
+        "print(*full, outbox.count, outbox.not_stored)\n"
     )
     ended = subprocess.run(
         [sys.executable, "-c", program, str(tmp_path / "outbox.db")],
@@ -209,11 +209,11 @@ def test_the_books_balance(tmp_path_factory: pytest.TempPathFactory, actions: li
     for action, number in actions:
         if action == "keep":
             batch = [next(made) for _ in range(number % 4 + 1)]
-            dropped = outbox.keep(batch)
+            dropped = outbox.store(batch)
             alive = (alive + [one.id for one in batch])[dropped:]
         elif action == "release" and alive:
             gone = alive.pop(number % len(alive))
-            assert outbox.release([(gone, "door")]) == 1
+            assert outbox.delete_receipted([(gone, "door")]) == 1
         elif action == "reopen":
             outbox.close()
             outbox = Outbox(path, 1 << 20)

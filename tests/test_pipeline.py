@@ -13,7 +13,7 @@ from demo.film import clip
 from demo.program import HOST, ROOT, await_true, find_program, free_port
 from demo.stack import BUCKET, CHAIN, Stack
 from edge.detector.delivery.outbox import Outbox
-from edge.detector.model.weights import MODEL_PATH
+from edge.detector.model.weights import FOLDER, PUBLISHED
 from tests.builders import Peer, make_face, make_faces, make_jpeg, picture_of
 from wire import face, status
 
@@ -31,7 +31,7 @@ def chain(stack: Stack) -> Stack:
 
 def oracle(path: Path, size: int, confidence: float, least: int) -> int:
     """How many faces OpenCV's own detector returns, frame by frame."""
-    network = cv2.FaceDetectorYN.create(str(MODEL_PATH), "", (size, size), confidence, 0.3, 5000)
+    network = cv2.FaceDetectorYN.create(str(FOLDER / PUBLISHED.name), "", (size, size), confidence, 0.3, 5000)
     capture, count = cv2.VideoCapture(str(path)), 0
     while True:
         read, image = capture.read()

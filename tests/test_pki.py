@@ -19,14 +19,15 @@ from cloud.pki import atomic_files, certificates, commands
 from cloud.pki.acl import acl
 from cloud.pki.authority import Authority, Reason
 from cloud.pki.certificates import CLIENT, SERVER, issue, make_crl, now, pem
-from cloud.pki.metrics import health_problem, metrics_of
+from cloud.pki.health import health_problem
+from cloud.pki.metrics import AuthorityCollector
 from cloud.pki.registry import State
 from cloud.pki.renewal import Renewal
 from cloud.pki.settings import PkiSettings
 from demo.program import ROOT, await_true
 from wire import topics
 from wire.errors import ConfigurationError
-from wire.mqtt.certificate_expiry import Reminder
+from wire.mqtt.certificate_expiry import ExpiryReminder
 from wire.process import health
 from wire.process.lifecycle import Stop
 
@@ -467,7 +468,7 @@ def test_in_a_container_the_bundle_is_copied_out_first(tmp_path: Path):
 
 def make_keeper(authority: Authority) -> Renewal:
     settings = PkiSettings(public_host=",".join(HOSTS), pki_folder=authority.folder)
-    return Renewal(authority, settings, Stop(), Reminder(lambda: 0.0))
+    return Renewal(authority, settings, Stop(), ExpiryReminder(lambda: 0.0))
 
 
 def test_the_keeper_warns_of_each_device_a_month_ahead(authority: Authority, capfd: pytest.CaptureFixture[str]):
@@ -492,7 +493,7 @@ def test_the_keeper_goes_on_after_trouble(authority: Authority, monkeypatch: pyt
     with monkeypatch.context() as full:
         full.setattr(Authority, "ensure", lambda _self, _hosts: (_ for _ in ()).throw(OSError("no space left")))
         renewal.try_step()
-        assert health_problem(renewal) == "cannot look after the certificates: no space left"
+        assert health_problem(renewal) == "cannot renew certificates: no space left"
     renewal.try_step()
     assert health_problem(renewal) is None
 
@@ -500,9 +501,10 @@ def test_the_keeper_goes_on_after_trouble(authority: Authority, monkeypatch: pyt
 def test_metrics_say_when_our_own_certificates_expire(authority: Authority):
     """Of the broker and of the sink."""
     expires = certificate(authority.broker / "server.pem").not_valid_after_utc.timestamp()
-    told = {metric.label: metric.value() for metric in metrics_of(authority)}
-    assert told[("certificate", "broker")] == expires
-    assert set(told) == {("certificate", "broker"), ("certificate", "sink")}
+    (metric,) = AuthorityCollector(authority).collect()
+    values = {sample.labels["certificate"]: sample.value for sample in metric.samples}
+    assert values["broker"] == expires
+    assert set(values) == {"broker", "sink"}
 
 
 def test_the_service_is_healthy_once_every_file_is_there_and_ends_as_asked(
@@ -515,7 +517,7 @@ def test_the_service_is_healthy_once_every_file_is_there_and_ends_as_asked(
         [sys.executable, "-m", "cloud.pki"], cwd=ROOT, env=environ, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
     try:
-        await_true(lambda: health.health_problem("pki") is None, 20, "it is healthy")
+        await_true(lambda: health.read_problem("pki") is None, 20, "it is healthy")
         assert (tmp_path / "pki" / "broker" / "stamp").exists()
         process.send_signal(signal.SIGTERM)
         assert process.wait(10) == 0

@@ -216,8 +216,9 @@ def test_a_failing_callback_is_a_failure_of_the_process(servers: Stack):
 
 
 def test_backoff_grows_with_jitter_and_stays_within_bounds():
-    """From nothing to the bound, whatever the attempt."""
-    assert [delay_seconds(attempt, 0.5, 15, 1.0) for attempt in range(7)] == [0.5, 1, 2, 4, 8, 15, 15]
-    assert delay_seconds(3, 0.5, 15, 0.0) == 0
-    assert delay_seconds(10_000, 0.5, 15, 1.0) == 15
+    """From nothing to the bound, whatever the attempt; without jitter exactly the bound."""
+    assert [delay_seconds(attempt, 0.5, 15, chance=1.0) for attempt in range(7)] == [0.5, 1, 2, 4, 8, 15, 15]
+    assert delay_seconds(3, 0.5, 15, chance=0.0) == 0
+    assert delay_seconds(3, 0.5, 15, jitter=0.25, chance=0.0) == 3
+    assert delay_seconds(10_000, 0.5, 15, chance=1.0) == 15
     assert all(0 <= delay_seconds(5, 0.5, 15) <= 15 for _ in range(100))

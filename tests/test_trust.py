@@ -23,7 +23,8 @@ from tests.cloud import Cloud, files_of
 from wire import status
 from wire.errors import LinkLost, Refused
 from wire.mqtt.connection import NO_MATCHING_SUBSCRIBERS, SUCCESS, Connection, ConnectOptions
-from wire.mqtt.endpoint import Endpoint, TlsFiles
+from wire.mqtt.endpoint import Endpoint
+from wire.mqtt.tls import TlsFiles
 
 TAKEN = (SUCCESS, NO_MATCHING_SUBSCRIBERS)
 REVOKED_SECONDS = 10

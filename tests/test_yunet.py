@@ -1,23 +1,22 @@
 """The model: the same faces as OpenCV's own detector, from the same file, sooner."""
 
-import statistics
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import cv2
 import numpy as np
+import onnx
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from demo.film import clip, pan_film
 from edge.detector.camera.frame import Image
-from edge.detector.model.inference import Network, session_of
-from edge.detector.model.network import OUTPUTS, network_of
-from edge.detector.model.weights import MODEL_PATH, weights_of
+from edge.detector.model.inference import OUTPUTS, Network, make_session
+from edge.detector.model.weights import FOLDER, PUBLISHED, REST, STEM, WHOLE
 from edge.detector.model.yunet import Detection, FaceDetector
 from edge.detector.selection.tracker import overlap
+from scripts.convert_yunet import convert
 
 FILMS = ("single_face.mp4", "face_noface.mov", "noface_face.mov", "no_face.mp4", "WolfgangLanger_Pexels.mp4", "pan")
 PICTURES = ("multi_face.jpg", "single_face.jpg")
@@ -30,7 +29,7 @@ class Oracle:
 
     def __init__(self, size: int, confidence: float) -> None:
         self.size = size
-        self.network = cv2.FaceDetectorYN.create(str(MODEL_PATH), "", (size, size), confidence, 0.3, 5000)
+        self.network = cv2.FaceDetectorYN.create(str(FOLDER / PUBLISHED.name), "", (size, size), confidence, 0.3, 5000)
 
     def detect(self, image: Image) -> list[Detection]:
         height, width = image.shape[:2]
@@ -105,9 +104,8 @@ def test_the_network_is_that_of_the_published_file():
     """At the size that the file has, every number of the rebuilt network is one of the published one's."""
     picture = np.random.default_rng(1).integers(0, 256, (640, 640, 3), np.uint8)
     blob = picture.transpose(2, 0, 1)[np.newaxis].astype(np.float32)
-    weights = weights_of(MODEL_PATH)
-    published = session_of(weights, ["CPUExecutionProvider"]).run(None, {"input": blob})
-    whole = session_of(network_of(weights), ["CPUExecutionProvider"]).run(OUTPUTS, {"input": blob})
+    published = make_session(PUBLISHED.read(), ["CPUExecutionProvider"]).run(None, {"input": blob})
+    whole = make_session(WHOLE.read(), ["CPUExecutionProvider"]).run(OUTPUTS, {"input": blob})
     for grid, (cells,) in enumerate(whole):
         flat = cells.reshape(16, -1).T
         flat[:, :2] = 1 / (1 + np.exp(-flat[:, :2]))
@@ -122,8 +120,8 @@ def test_a_picture_in_strips_is_seen_as_a_whole_one_is(shape: tuple[int, int]):
     picture = np.random.default_rng(2).integers(0, 256, (*shape, 3), np.uint8)
     padded = np.zeros((1, 3, -(-shape[0] // 32) * 32, -(-shape[1] // 32) * 32), np.float32)
     padded[0, :, : shape[0], : shape[1]] = picture.transpose(2, 0, 1)
-    whole = session_of(network_of(weights_of(MODEL_PATH)), ["CPUExecutionProvider"]).run(OUTPUTS, {"input": padded})
-    network = Network(weights_of(MODEL_PATH), ["cpu"])
+    whole = make_session(WHOLE.read(), ["CPUExecutionProvider"]).run(OUTPUTS, {"input": padded})
+    network = Network(["cpu"])
     for _ in range(2):  # the second time in memory that has been used
         assert all(np.allclose(a, b, atol=1e-4) for a, b in zip(network.run(picture), whole, strict=True))
 
@@ -137,25 +135,12 @@ def test_no_other_memory_than_the_frame_s_own_is_seen():
     assert detector.detect(np.full((427, 640, 3), 128, np.uint8)) == []
 
 
-@pytest.mark.parametrize("shape", [(180, 320), (360, 640), (720, 1280)])
-def test_it_is_at_least_twice_as_fast_as_opencv_on_one_core(shape: tuple[int, int]):
-    """The processor's time in turns, so that whoever else is at work slows both; the benchmark tells the figure."""
-    height, width = shape
-    image: Any = cv2.resize(cv2.imread(str(clip("multi_face.jpg"))), (width, height))  # type: ignore[arg-type]
-    cv2.setNumThreads(1)
-    ways: list[tuple[Callable[[Image], object], list[float]]] = [
-        (FaceDetector(width, 0.7).detect, []),
-        (Oracle(width, 0.7).detect, []),
-    ]
-    for _ in range(8):
-        for detect, seconds in ways:
-            detect(image)
-            for _ in range(3):
-                began = time.thread_time()
-                detect(image)
-                seconds.append(time.thread_time() - began)
-    ours, theirs = (statistics.median(seconds) for _, seconds in ways)
-    assert theirs / ours >= 2, f"{ours * 1000:.1f} ms beside {theirs * 1000:.1f} ms"
+def test_the_converted_models_are_made_from_the_published_file():
+    """The script makes each of them anew, and the result is what is committed."""
+    made = convert(PUBLISHED.read())
+    assert set(made) == {WHOLE, STEM, REST}
+    for model, converted in made.items():
+        assert converted == onnx.load_from_string(model.read()), model.name
 
 
 def test_a_provider_that_is_not_here_is_passed_over():

@@ -1,4 +1,6 @@
-"""What both sides say to each other: the contract, and the MQTT session that carries it.
+"""The contract between edge and cloud, and what every process needs to keep it.
 
-``wire`` depends on nothing of ours. ``edge`` and ``cloud`` depend on ``wire`` and never on each other.
+``wire`` imports neither ``edge`` nor ``cloud``; these import ``wire`` and never each other.
 """
+
+__version__ = "0.1.0"

@@ -1,4 +1,4 @@
-"""``python -m cloud.pki``: let devices in, shut them out, and keep every certificate valid."""
+"""``python -m cloud.pki``: issue, renew and revoke certificates."""
 
 import argparse
 import os
@@ -13,44 +13,54 @@ from prometheus_client import CollectorRegistry
 from cloud.pki import commands
 from cloud.pki.authority import Authority
 from cloud.pki.certificates import YEAR_DAYS
-from cloud.pki.metrics import health_problem, metrics_of
+from cloud.pki.health import health_problem
+from cloud.pki.metrics import AuthorityCollector
 from cloud.pki.renewal import Renewal
 from cloud.pki.settings import PkiSettings
 from wire.errors import ConfigurationError
+from wire.mqtt.certificate_expiry import iso_format
 from wire.process import health, metrics
+from wire.process.command import Check, add_check_option, make_parser, run_checks
 from wire.process.lifecycle import Stop, leave, run
+
+_MAX_DAYS = 3650
 
 
 def parser() -> argparse.ArgumentParser:
     """Return the parser of the command line."""
-    parsed = argparse.ArgumentParser(prog="python -m cloud.pki", description="Who may come in, by certificate.")
-    made = parsed.add_subparsers(dest="command", metavar="COMMAND")
-    made.add_parser("serve", help="make and renew what is needed, again and again (the default)")
-    made.add_parser("init", help="make and renew what is needed, once")
-    enroll = made.add_parser("enroll", help="let a device in, or renew its certificate")
-    enroll.add_argument("name", metavar="NAME", help="the device's")
-    enroll.add_argument("--days", type=_days, default=YEAR_DAYS, help="how long it is valid (%(default)s)")
-    enroll.add_argument("--to", type=Path, metavar="FOLDER", help="where the folder NAME is made")
-    revoke = made.add_parser("revoke", help="shut a device out, within seconds")
-    revoke.add_argument("name", metavar="NAME", help="the device's")
-    revoke.add_argument("--compromised", action="store_true", help="somebody else may have its key")
-    made.add_parser("list", help="show the devices and their certificates")
+    parsed = make_parser("cloud.pki", "Issues, renews and revokes the certificates of Facewire.", PkiSettings)
+    add_check_option(parsed)
+    commands_of = parsed.add_subparsers(dest="command", metavar="COMMAND")
+    commands_of.add_parser("serve", help="create and renew certificates until asked to stop (the default)")
+    commands_of.add_parser("init", help="create and renew certificates once")
+    enroll = commands_of.add_parser("enroll", help="issue a certificate to a device, or renew it")
+    enroll.add_argument("name", metavar="NAME", help="the device's name")
+    enroll.add_argument("--days", type=_days, default=YEAR_DAYS, help="days until it expires (default: %(default)s)")
+    enroll.add_argument("--to", type=Path, metavar="FOLDER", help="where to create the device's folder")
+    revoke = commands_of.add_parser("revoke", help="revoke a device's certificates and disconnect it")
+    revoke.add_argument("name", metavar="NAME", help="the device's name")
+    revoke.add_argument("--compromised", action="store_true", help="the device's key may have been stolen")
+    commands_of.add_parser("list", help="list all devices and their certificates")
     return parsed
 
 
 def main(arguments: argparse.Namespace, environ: Mapping[str, str], stop: Stop) -> None:
-    """Parse the settings and do what the command says."""
+    """Parse the settings and run the command.
+
+    Raises:
+        ConfigurationError: a setting is wrong, or the folder cannot be written.
+    """
     settings = PkiSettings.from_environment(environ)
     settings.configure_logging()
     try:
-        _do(arguments, Authority(settings.pki_folder), settings, stop)
+        _run_command(arguments, Authority(settings.pki_folder), settings, stop)
     except OSError as error:
         raise ConfigurationError(
             f"PKI_FOLDER is '{settings.pki_folder}': expected a folder that can be written ({error})"
         ) from None
 
 
-def _do(arguments: argparse.Namespace, authority: Authority, settings: PkiSettings, stop: Stop) -> None:
+def _run_command(arguments: argparse.Namespace, authority: Authority, settings: PkiSettings, stop: Stop) -> None:
     if arguments.command == "init":
         authority.ensure(settings.hosts)
     elif arguments.command == "enroll":
@@ -64,23 +74,42 @@ def _do(arguments: argparse.Namespace, authority: Authority, settings: PkiSettin
 
 
 def serve(authority: Authority, settings: PkiSettings, stop: Stop) -> None:
-    """Look after the certificates until asked to stop."""
+    """Create and renew certificates until asked to stop."""
     structlog.get_logger("pki").info("starting", **settings.resolved())
     renewal = Renewal(authority, settings, stop)
     renewal.step()
-    metrics.serve(settings.metrics_port, metrics_of(authority), CollectorRegistry())
-    # Only now: whoever waits for our health finds every file in place.
+    registry = CollectorRegistry()
+    registry.register(AuthorityCollector(authority))
+    metrics.serve(settings.metrics_port, registry)
+    # Not before the first step: a container that waits for this one to be healthy finds every file in place.
     health.write_regularly("pki", lambda: health_problem(renewal), stop)
     renewal.run()
     structlog.get_logger("pki").info("ended")
 
 
+def checks(settings: PkiSettings) -> list[Check]:
+    """Return what ``--check`` tries: the authority in its folder."""
+
+    def try_authority() -> str:
+        authority = Authority(settings.pki_folder)
+        devices = authority.admitted()
+        expires = authority.expires()
+        return f"{settings.pki_folder} is valid until {iso_format(expires)}; devices: {len(devices)}"
+
+    return [Check("authority", try_authority)]
+
+
 def _days(text: str) -> int:
-    days = int(text)
-    if not 1 <= days <= 3650:
-        raise argparse.ArgumentTypeError(f"{text!r} is not from 1 to 3650")
-    return days
+    if not text.isdecimal() or not 1 <= int(text) <= _MAX_DAYS:
+        raise argparse.ArgumentTypeError(f"{text!r}: expected days from 1 to {_MAX_DAYS}")
+    return int(text)
+
+
+def _run(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
+    if arguments.check:
+        return run_checks(PkiSettings, checks, environ)
+    return run(partial(main, arguments, environ))
 
 
 if __name__ == "__main__":
-    leave(run(partial(main, parser().parse_args(sys.argv[1:])), os.environ))
+    leave(_run(parser().parse_args(sys.argv[1:]), os.environ))

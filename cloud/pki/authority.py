@@ -167,6 +167,15 @@ class Authority:
         """The files of the broker's certificate and of the sink's."""
         return self._server.certificate, self._client.certificate
 
+    def expires(self) -> datetime:
+        """Return when the authority's own certificate expires.
+
+        Raises:
+            ConfigurationError: there is no authority yet, or its files are damaged.
+        """
+        with self._locked():
+            return self._load().certificate.not_valid_after_utc
+
     def admitted(self) -> dict[str, datetime]:
         """Return the devices that are let in, and when the last certificate of each expires."""
         with self._locked():

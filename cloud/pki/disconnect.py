@@ -15,7 +15,8 @@ from cloud.pki.authority import TemporaryCertificates
 from cloud.pki.certificates import Identity, pem
 from wire.errors import LinkLost, NotTrusted, Refused
 from wire.mqtt.connection import Connection, ConnectOptions, Message
-from wire.mqtt.endpoint import Endpoint, TlsFiles
+from wire.mqtt.endpoint import Endpoint
+from wire.mqtt.tls import TlsFiles
 
 BROKER_READS_SECONDS = 8.0
 """It is told within a second or two."""

@@ -1,22 +1,30 @@
-"""The authority's metrics and its health."""
+"""The authority's Prometheus metrics."""
+
+from collections.abc import Iterable
+
+from prometheus_client import Metric
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.registry import Collector
 
 from cloud.pki.authority import Authority
-from cloud.pki.renewal import Renewal
-from wire.mqtt.certificate_expiry import Expiry
-from wire.process.metrics import Metric, gauge
-
-EXPIRES = "facewire_certificate_expires_timestamp_seconds"
+from wire.mqtt.certificate_expiry import CertificateExpiry
 
 
-def metrics_of(authority: Authority) -> list[Metric]:
-    """Return what Prometheus is told of ``authority``; each device's forwarder tells of its own certificate."""
-    broker, sink = (Expiry(path) for path in authority.own_certificates)
-    return [
-        gauge(EXPIRES, "When a certificate expires.", lambda: broker.timestamp, certificate="broker"),
-        gauge(EXPIRES, "When a certificate expires.", lambda: sink.timestamp, certificate="sink"),
-    ]
+class AuthorityCollector(Collector):
+    """Collects when the certificates of the broker and of the sink expire.
 
+    Each device reports its own certificate, through its forwarder.
+    """
 
-def health_problem(renewal: Renewal) -> str | None:
-    """Return what hinders ``keeper``; None where it makes progress."""
-    return renewal.problem and f"cannot look after the certificates: {renewal.problem}"
+    def __init__(self, authority: Authority) -> None:
+        names = ("broker", "sink")
+        self._certificates = dict(zip(names, map(CertificateExpiry, authority.own_certificates), strict=True))
+
+    def collect(self) -> Iterable[Metric]:
+        """Return the one metric, with a label for each certificate."""
+        expires = GaugeMetricFamily(
+            "facewire_certificate_expires_timestamp_seconds", "When a certificate expires.", labels=["certificate"]
+        )
+        for name, certificate in self._certificates.items():
+            expires.add_metric([name], certificate.timestamp)
+        yield expires

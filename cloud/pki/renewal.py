@@ -5,7 +5,7 @@ import structlog
 from cloud.pki.authority import Authority
 from cloud.pki.settings import PkiSettings
 from wire.errors import ConfigurationError
-from wire.mqtt.certificate_expiry import Reminder
+from wire.mqtt.certificate_expiry import ExpiryReminder
 from wire.process.lifecycle import Stop
 
 STEP_SECONDS = 5.0
@@ -21,12 +21,12 @@ class Renewal:
     """Keeps an authority's certificates valid for as long as it runs."""
 
     def __init__(
-        self, authority: Authority, settings: PkiSettings, stop: Stop, reminder: Reminder | None = None
+        self, authority: Authority, settings: PkiSettings, stop: Stop, reminder: ExpiryReminder | None = None
     ) -> None:
         self.problem: str | None = None
         """Why the last look has come to nothing, in one line."""
         self._authority, self._settings, self._stop = authority, settings, stop
-        self._reminder = reminder or Reminder()
+        self._reminder = reminder or ExpiryReminder()
 
     def run(self) -> None:
         """Look again and again until asked to stop."""

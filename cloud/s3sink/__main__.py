@@ -1,32 +1,57 @@
 """``python -m cloud.s3sink``: write faces to S3 until asked to stop."""
 
 import os
-from collections.abc import Mapping
+import sys
 
-import structlog
 from prometheus_client import CollectorRegistry
 
 from cloud.s3sink.bucket import Bucket
-from cloud.s3sink.metrics import health_problem, metrics_of
+from cloud.s3sink.health import health_problem
+from cloud.s3sink.metrics import SinkCollector
 from cloud.s3sink.settings import SinkSettings
 from cloud.s3sink.sink import Sink
+from wire.errors import FacewireError
+from wire.mqtt.broker_check import try_broker
 from wire.process import health, metrics
-from wire.process.lifecycle import Stop, leave, run
+from wire.process.command import Check, Program
+from wire.process.lifecycle import Stop, leave
 
 
-def main(environ: Mapping[str, str], stop: Stop) -> None:
-    """Parse the settings, log them, see whether the bucket is there and write."""
-    settings = SinkSettings.from_environment(environ)
-    settings.configure_logging()
-    structlog.get_logger("s3sink").info("starting", **settings.resolved())
+def main(settings: SinkSettings, stop: Stop) -> None:
+    """Check that the bucket can be used, connect to the broker and write."""
     registry = CollectorRegistry()
     bucket = Bucket(settings, stop, registry)
     bucket.check()
     sink = Sink(settings, bucket, stop)
-    metrics.serve(settings.metrics_port, metrics_of(sink), registry)
+    registry.register(SinkCollector(sink))
+    metrics.serve(settings.metrics_port, registry)
     health.write_regularly("s3sink", lambda: health_problem(sink, bucket), stop)
     sink.run()
 
 
+def checks(settings: SinkSettings) -> list[Check]:
+    """Return what ``--check`` tries: the cloud's broker and the bucket."""
+    return [
+        Check("cloud broker", lambda: try_broker(settings.cloud_endpoint())),
+        Check("bucket", lambda: _try_bucket(settings)),
+    ]
+
+
+def _try_bucket(settings: SinkSettings) -> str:
+    bucket = Bucket(settings, Stop(), CollectorRegistry())
+    bucket.check()
+    if bucket.problem:
+        raise FacewireError(f"S3_BUCKET is '{settings.s3_bucket}': {bucket.problem}")
+    return f"{settings.s3_bucket} exists and can be listed"
+
+
+PROGRAM = Program(
+    "cloud.s3sink",
+    "Writes each face from the cloud's broker to S3 exactly once, and sends a receipt for it.",
+    SinkSettings,
+    main,
+    checks,
+)
+
 if __name__ == "__main__":
-    leave(run(main, os.environ))
+    leave(PROGRAM.run(sys.argv[1:], os.environ))

@@ -1,29 +1,41 @@
-"""The sink's metrics and its health."""
+"""The sink's Prometheus metrics."""
 
-from cloud.s3sink.bucket import Bucket
+from collections.abc import Iterable
+
+from prometheus_client import Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.registry import Collector
+
 from cloud.s3sink.sink import Sink
-from wire.mqtt.certificate_expiry import certificate_expires
-from wire.process.metrics import Metric, counter, gauge
+from wire.mqtt.certificate_expiry import expiry_metric
 
 
-def metrics_of(sink: Sink) -> list[Metric]:
-    """Return what Prometheus is told of ``sink``; how long writes take is the bucket's own metric."""
-    counts = sink.counts
-    return [
-        counter("facewire_objects_written_total", "Faces and pictures written.", lambda: counts.written),
-        counter("facewire_objects_already_there_total", "Copies, found stored.", lambda: counts.already_there),
-        counter("facewire_objects_quarantined_total", "Messages in quarantine.", lambda: counts.quarantined),
-        counter("facewire_objects_refused_total", "Messages refused by S3.", lambda: counts.refused),
-        counter("facewire_messages_dropped_total", "QoS 0 beyond what is held.", lambda: counts.dropped),
-        counter("facewire_messages_turned_away_total", "Beyond a device's share.", lambda: counts.turned_away),
-        gauge("facewire_writes_underway", "Messages not yet acknowledged.", lambda: sink.underway),
-        gauge("facewire_link_up", "Whether the link to a broker is up.", lambda: sink.linked, broker="cloud"),
-        certificate_expires(sink.certificate),
-    ]
+class SinkCollector(Collector):
+    """Collects the metrics of a sink. The bucket keeps the histogram of write times itself."""
 
+    def __init__(self, sink: Sink) -> None:
+        self._sink = sink
 
-def health_problem(sink: Sink, bucket: Bucket) -> str | None:
-    """Return what hinders ``sink``; None where it makes progress."""
-    if not sink.linked:
-        return "no link to the cloud broker"
-    return f"S3 does not take objects: {bucket.problem}" if bucket.problem else None
+    def collect(self) -> Iterable[Metric]:
+        """Return every metric."""
+        counts = self._sink.counts
+        for name, meaning, value in (
+            ("facewire_objects_written_total", "Faces and other pictures written to S3.", counts.written),
+            ("facewire_objects_already_there_total", "Messages whose object existed already.", counts.already_there),
+            ("facewire_objects_quarantined_total", "Messages put into quarantine.", counts.quarantined),
+            ("facewire_objects_refused_total", "Messages that S3 refused, in quarantine too.", counts.refused),
+            ("facewire_messages_dropped_total", "QoS 0 messages dropped from a full queue.", counts.dropped),
+            (
+                "facewire_messages_turned_away_total",
+                "Messages turned away because their device's queue was full.",
+                counts.turned_away,
+            ),
+        ):
+            yield CounterMetricFamily(name, meaning, value=value)
+        yield GaugeMetricFamily(
+            "facewire_writes_underway", "Messages received and not yet acknowledged.", value=self._sink.underway
+        )
+        link = GaugeMetricFamily("facewire_link_up", "Whether the broker is connected.", labels=["broker"])
+        link.add_metric(["cloud"], self._sink.linked)
+        yield link
+        yield expiry_metric(self._sink.certificate)

@@ -4,7 +4,8 @@ from typing import Annotated, Literal, Self, TypedDict
 
 from pydantic import Field, StringConstraints, model_validator
 
-from wire.process.settings import CloudSettings, Expected, Settings
+from wire.mqtt.broker_settings import CloudSettings
+from wire.process.settings import Expected, Settings
 
 BucketName = Annotated[
     str,

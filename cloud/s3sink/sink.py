@@ -17,7 +17,7 @@ from cloud.s3sink.fair_queue import FairQueue
 from cloud.s3sink.objects import NO_DEVICE, S3Object, object_of, quarantined
 from cloud.s3sink.settings import SinkSettings
 from wire import topics
-from wire.mqtt.certificate_expiry import Expiry
+from wire.mqtt.certificate_expiry import CertificateExpiry
 from wire.mqtt.connection import ConnectOptions, Message
 from wire.mqtt.properties import Properties
 from wire.mqtt.session import Session
@@ -57,7 +57,7 @@ class Sink:
 
     def __init__(self, settings: SinkSettings, bucket: Bucket, stop: Stop) -> None:
         self.counts = Counts()
-        self.certificate = Expiry(settings.cloud_certificate)
+        self.certificate = CertificateExpiry(settings.cloud_certificate)
         self._settings, self._bucket, self._stop = settings, bucket, stop
         self._lock = threading.Lock()
         self._underway = 0

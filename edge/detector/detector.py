@@ -14,7 +14,7 @@ from typing import Any
 
 import structlog
 
-from edge.detector.camera.frame import Camera, Frame
+from edge.detector.camera.frame import Camera
 from edge.detector.delivery.delivery import Delivery
 from edge.detector.model.yunet import MODEL, FaceDetector
 from edge.detector.selection.best_shot import Candidate
@@ -101,11 +101,6 @@ class Detector:
             reporter.join()
             _log.info("ended", **self.stats())
 
-    def step(self, frame: Frame) -> list[Face]:
-        """Search one frame and hand over the faces that are due, all in the thread of the caller."""
-        searched = self._motion_gate.needs_search(frame)
-        return self._keep(self._see(SearchedFrame(frame, self._model.detect(frame.image) if searched else None)))
-
     def _see(self, seen: SearchedFrame) -> list[Candidate]:
         self.last_frame_at = time.monotonic()
         self.frames += 1
@@ -130,7 +125,7 @@ class Detector:
         """Commit the faces that are due at one frame, all of them at once."""
         faces = [self._face(candidate) for candidate in candidates]
         if faces:
-            self._delivery.keep(faces)
+            self._delivery.store(faces)
         self.sent += len(faces)
         return faces
 

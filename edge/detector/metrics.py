@@ -1,63 +1,49 @@
-"""The detector's metrics and its health."""
+"""The detector's Prometheus metrics."""
 
-import math
-import time
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Iterable
+
+from prometheus_client import Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.registry import Collector
 
 from edge.detector.detector import Detector
-from wire.process.metrics import Metric, counter, gauge
 
-FRAME_SECONDS = 10.0
-"""A detector without a frame for this long makes no progress."""
-_STATS_SECONDS = 0.1
-
-
-def metrics_of(detector: Detector) -> list[Metric]:
-    """Return what Prometheus is told of ``detector``."""
-    stats = _StatsCache(detector)
-
-    def fact(name: str) -> Callable[[], float]:
-        return lambda: float(stats.now().get(name) or 0)
-
-    return [
-        counter("facewire_frames_total", "Frames looked at.", fact("frames")),
-        counter("facewire_frames_still_total", "Frames not searched, as nothing had moved.", fact("still")),
-        counter("facewire_frames_skipped_total", "Frames that nobody had time for.", fact("skipped")),
-        counter("facewire_frames_spoiled_total", "Frames that are green, cut off or none.", fact("spoiled")),
-        counter("facewire_camera_reopens_total", "Times the camera was opened again.", fact("reopened")),
-        counter("facewire_faces_total", "Faces seen, sent or not.", fact("faces")),
-        counter("facewire_faces_doubted_total", "Detections that are doubtful, not sent.", fact("doubted")),
-        counter("facewire_faces_due_total", "Faces handed over to be sent.", fact("sent")),
-        counter("facewire_faces_published_total", "Faces published, copies too.", fact("published")),
-        counter("facewire_faces_resent_total", "Copies among them.", fact("resent")),
-        counter("facewire_faces_receipted_total", "Faces that have been signed for.", fact("receipted")),
-        counter("facewire_faces_unkept_total", "Faces that could not be committed.", fact("unkept")),
-        gauge("facewire_faces_dropped", "Committed faces that gave way, unsigned.", fact("dropped")),
-        gauge("facewire_faces_underway", "Faces published and not yet signed for.", fact("underway")),
-        gauge("facewire_outbox_faces", "Faces in the outbox.", fact("outbox")),
-        gauge("facewire_outbox_bytes", "What they take of its file.", fact("outbox_bytes")),
-        gauge("facewire_link_up", "Whether the link to a broker is up.", lambda: detector.linked, broker="local"),
-    ]
+_COUNTERS = {
+    "frames": ("facewire_frames_total", "Frames processed."),
+    "still": ("facewire_frames_still_total", "Frames that were not searched because nothing had moved."),
+    "skipped": ("facewire_frames_skipped_total", "Frames of a live camera skipped because every worker was busy."),
+    "spoiled": ("facewire_frames_spoiled_total", "Frames of a live camera discarded as corrupt."),
+    "reopened": ("facewire_camera_reopens_total", "Times the camera was reopened."),
+    "faces": ("facewire_faces_total", "Faces detected, sent or not."),
+    "doubted": ("facewire_faces_doubted_total", "Detections rejected as false positives."),
+    "sent": ("facewire_faces_due_total", "Faces handed over for delivery."),
+    "published": ("facewire_faces_published_total", "Faces published, including resent ones."),
+    "resent": ("facewire_faces_resent_total", "Faces published again."),
+    "receipted": ("facewire_faces_receipted_total", "Faces whose receipt has arrived."),
+    "unkept": ("facewire_faces_unkept_total", "Faces that could not be stored in the outbox."),
+}
+"""Name and help of a metric, by its field in the detector's statistics."""
+_GAUGES = {
+    "dropped": ("facewire_faces_dropped", "Faces dropped from a full outbox and not receipted since."),
+    "underway": ("facewire_faces_underway", "Faces published whose receipt has not arrived."),
+    "outbox": ("facewire_outbox_faces", "Faces in the outbox."),
+    "outbox_bytes": ("facewire_outbox_bytes", "Bytes that these faces use in the outbox file."),
+}
 
 
-class _StatsCache:
-    """The facts of one moment for all that is asked in one go: frames and faces agree, however fast they come."""
+class DetectorCollector(Collector):
+    """Collects the metrics of a detector."""
 
     def __init__(self, detector: Detector) -> None:
-        self._detector, self._taken_at = detector, -math.inf
-        self._stats: dict[str, Any] = {}
+        self._detector = detector
 
-    def now(self) -> dict[str, Any]:
-        """Return the facts, at most a tenth of a second old."""
-        if time.monotonic() - self._taken_at > _STATS_SECONDS:
-            self._stats, self._taken_at = self._detector.stats(), time.monotonic()
-        return self._stats
-
-
-def health_problem(detector: Detector) -> str | None:
-    """Return what hinders ``detector``; None where it makes progress."""
-    if detector.film_is_over:
-        return None
-    silent = time.monotonic() - detector.last_frame_at
-    return f"no frame for {silent:.0f} s" if silent > FRAME_SECONDS else None
+    def collect(self) -> Iterable[Metric]:
+        """Return every metric. All values come from one snapshot, so frames and faces agree."""
+        stats = self._detector.stats()
+        for field, (name, meaning) in _COUNTERS.items():
+            yield CounterMetricFamily(name, meaning, value=stats.get(field) or 0)
+        for field, (name, meaning) in _GAUGES.items():
+            yield GaugeMetricFamily(name, meaning, value=stats.get(field) or 0)
+        link = GaugeMetricFamily("facewire_link_up", "Whether the broker is connected.", labels=["broker"])
+        link.add_metric(["local"], self._detector.linked)
+        yield link

@@ -6,7 +6,8 @@ from typing import Annotated, Self
 
 from pydantic import Field, model_validator
 
-from wire.process.settings import DeviceSettings, Expected, Fraction, MqttSettings, Name, Seconds, Switch, Text
+from wire.mqtt.broker_settings import DeviceSettings, QosSettings
+from wire.process.settings import Expected, Fraction, Name, Seconds, Switch, Text
 
 MAX_PAYLOAD_BYTES = 128 * 1024
 """What AWS IoT Core takes in one message; properties come on top of it elsewhere."""
@@ -20,7 +21,7 @@ def without_credentials(source: str) -> str:
     return _QUERY.sub(r"\1**********", _USER_INFO.sub(r"\1**********@", source))
 
 
-class DetectorSettings(DeviceSettings, MqttSettings):
+class DetectorSettings(DeviceSettings, QosSettings):
     """The detector's settings."""
 
     camera_source: Text = "/dev/video0"

@@ -10,7 +10,7 @@ from functools import partial
 from edge.forwarder.relay import MAX_UNACKNOWLEDGED, Relay
 from edge.forwarder.settings import ForwarderSettings
 from wire import status, topics
-from wire.mqtt.certificate_expiry import Expiry
+from wire.mqtt.certificate_expiry import CertificateExpiry
 from wire.mqtt.connection import ConnectOptions, Message, Will
 from wire.mqtt.properties import Properties
 from wire.mqtt.session import Session
@@ -30,7 +30,7 @@ class Forwarder:
     def __init__(self, settings: ForwarderSettings, stop: Stop) -> None:
         device, client_id = settings.device_id, f"facewire-forwarder-{settings.device_id}"
         self._stop = stop
-        self.certificate = Expiry(settings.cloud_certificate)
+        self.certificate = CertificateExpiry(settings.cloud_certificate)
         self._status_topic = topics.status("forwarder", device)
         self._cloud_up_since: float | None = None
         self._reporting = threading.Lock()

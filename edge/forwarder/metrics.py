@@ -1,39 +1,42 @@
-"""The forwarder's metrics and its health."""
+"""The forwarder's Prometheus metrics."""
+
+from collections.abc import Iterable
+
+from prometheus_client import Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.registry import Collector
 
 from edge.forwarder.forwarder import Forwarder
-from edge.forwarder.relay import Relay
-from wire.mqtt.certificate_expiry import certificate_expires
-from wire.mqtt.session import Session
-from wire.process.metrics import Metric, counter, gauge
+from wire.mqtt.certificate_expiry import expiry_metric
 
 
-def metrics_of(forwarder: Forwarder) -> list[Metric]:
-    """Return what Prometheus is told of ``forwarder``."""
-    return [
-        *_metrics_of_lane("up", forwarder.up),
-        *_metrics_of_lane("down", forwarder.down),
-        _link_up("local", forwarder.local),
-        _link_up("cloud", forwarder.cloud),
-        certificate_expires(forwarder.certificate),
-    ]
+class ForwarderCollector(Collector):
+    """Collects the metrics of a forwarder."""
 
+    def __init__(self, forwarder: Forwarder) -> None:
+        self._forwarder = forwarder
 
-def _metrics_of_lane(name: str, relay: Relay) -> list[Metric]:
-    counts = relay.counts
-    return [
-        counter("facewire_messages_forwarded_total", "Messages taken over.", lambda: counts.forwarded, direction=name),
-        counter("facewire_messages_refused_total", "Messages refused.", lambda: counts.refused, direction=name),
-        counter("facewire_messages_dropped_total", "QoS 0 without a way on.", lambda: counts.dropped, direction=name),
-        gauge("facewire_messages_held", "Messages not yet acknowledged.", lambda: relay.held, direction=name),
-    ]
-
-
-def _link_up(name: str, session: Session) -> Metric:
-    return gauge("facewire_link_up", "Whether the link to a broker is up.", lambda: session.connected, broker=name)
-
-
-def health_problem(forwarder: Forwarder) -> str | None:
-    """Return what hinders ``forwarder``; None where it makes progress."""
-    sessions = (("local", forwarder.local), ("cloud", forwarder.cloud))
-    dead = [f"no link to the {name} broker" for name, session in sessions if not session.connected]
-    return ", ".join(dead) or None
+    def collect(self) -> Iterable[Metric]:
+        """Return every metric."""
+        forwarded = CounterMetricFamily(
+            "facewire_messages_forwarded_total", "Messages accepted by the other broker.", labels=["direction"]
+        )
+        refused = CounterMetricFamily(
+            "facewire_messages_refused_total", "Messages refused by the other broker.", labels=["direction"]
+        )
+        dropped = CounterMetricFamily(
+            "facewire_messages_dropped_total", "QoS 0 messages dropped while the link was down.", labels=["direction"]
+        )
+        held = GaugeMetricFamily(
+            "facewire_messages_held", "Messages received and not yet acknowledged.", labels=["direction"]
+        )
+        for direction, relay in (("up", self._forwarder.up), ("down", self._forwarder.down)):
+            forwarded.add_metric([direction], relay.counts.forwarded)
+            refused.add_metric([direction], relay.counts.refused)
+            dropped.add_metric([direction], relay.counts.dropped)
+            held.add_metric([direction], relay.held)
+        link = GaugeMetricFamily("facewire_link_up", "Whether the broker is connected.", labels=["broker"])
+        link.add_metric(["local"], self._forwarder.local.connected)
+        link.add_metric(["cloud"], self._forwarder.cloud.connected)
+        yield from (forwarded, refused, dropped, held, link)
+        yield expiry_metric(self._forwarder.certificate)

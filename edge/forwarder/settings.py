@@ -4,7 +4,8 @@ from typing import Annotated, Literal, Self
 
 from pydantic import model_validator
 
-from wire.process.settings import CloudSettings, DeviceSettings, Expected
+from wire.mqtt.broker_settings import CloudSettings, DeviceSettings
+from wire.process.settings import Expected
 
 
 class ForwarderSettings(DeviceSettings, CloudSettings):

@@ -1,4 +1,4 @@
-"""When a certificate expires: said in the log from a month ahead, once a day, so that nobody is cut off by surprise."""
+"""When certificates expire: daily warnings in the log from 30 days ahead, and a metric."""
 
 import math
 import time
@@ -8,87 +8,88 @@ from pathlib import Path
 
 import structlog
 from cryptography import x509
-
-from wire.process.metrics import Metric, gauge
+from prometheus_client.core import GaugeMetricFamily
 
 WARN_AHEAD = timedelta(days=30)
-WARN_AGAIN_SECONDS = 86400.0
+WARN_INTERVAL_SECONDS = 86400.0
 
 _log = structlog.get_logger("expiry")
 
 
-class Reminder:
-    """Warns of certificates that expire soon, of each once a day."""
+class ExpiryReminder:
+    """Logs a warning for each certificate that expires soon, once a day."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._warned_at: dict[str, float] = {}
 
     def remind(self, name: str, expires: datetime) -> None:
-        """Warn of the certificate of ``name``, where it is time to."""
+        """Log a warning for the certificate of ``name`` if it expires soon and no warning was logged today."""
         left = expires - datetime.now(UTC)
         warned_at = self._warned_at.get(name, -math.inf)
-        if left > WARN_AHEAD or self._clock() - warned_at < WARN_AGAIN_SECONDS:
+        if left > WARN_AHEAD or self._clock() - warned_at < WARN_INTERVAL_SECONDS:
             return
         self._warned_at[name] = self._clock()
         event = "a certificate expires soon" if left > timedelta(0) else "a certificate has expired"
-        _log.warning(event, name=name, expires=iso(expires), days=left.days)
+        _log.warning(event, name=name, expires=iso_format(expires), days=left.days)
 
 
-class Expiry:
-    """Watches the certificate of this process, which may be replaced by a newer one at any time."""
+class CertificateExpiry:
+    """Watches the expiry of one certificate file, which may be replaced by a newer one at any time."""
 
-    def __init__(self, cert_file: Path | None, reminder: Reminder | None = None) -> None:
-        """Read the certificate.
+    def __init__(self, cert_file: Path | None, reminder: ExpiryReminder | None = None) -> None:
+        """Set up the watch; the file is read when its expiry is asked for.
 
         Args:
-            cert_file: in PEM; None: this process has none.
-            reminder: warns of it.
+            cert_file: a certificate in PEM; None: there is no certificate.
+            reminder: logs the warnings.
         """
-        self._file, self._reminder = cert_file, reminder or Reminder()
-        self._seen: tuple[int, int] | None = None
+        self._file, self._reminder = cert_file, reminder or ExpiryReminder()
+        self._version: tuple[int, int] | None = None
         self._expires: datetime | None = None
 
     @property
     def expires(self) -> datetime | None:
-        """When the certificate in the file expires; of one that cannot be read now: as it was; None without one."""
+        """When the certificate expires. None without a certificate; the last known value if it cannot be read."""
         if self._file is None:
             return None
         try:
             found = self._file.stat()
-            if (found.st_mtime_ns, found.st_ino) != self._seen:
+            if (found.st_mtime_ns, found.st_ino) != self._version:
                 self._expires = x509.load_pem_x509_certificate(self._file.read_bytes()).not_valid_after_utc
-                self._seen = found.st_mtime_ns, found.st_ino
+                self._version = found.st_mtime_ns, found.st_ino
         except (OSError, ValueError):
-            pass  # the link tells, at its next attempt
+            pass  # the session reports the error when it connects next
         return self._expires
 
     @property
     def timestamp(self) -> float:
-        """The same in seconds since 1970; not a number without a certificate."""
+        """When the certificate expires, in seconds since 1970; NaN without a certificate."""
         expires = self.expires
         return math.nan if expires is None else expires.timestamp()
 
     @property
     def text(self) -> str | None:
-        """The same as text."""
+        """When the certificate expires, in ISO 8601; None without a certificate."""
         expires = self.expires
-        return None if expires is None else iso(expires)
+        return None if expires is None else iso_format(expires)
 
     def step(self) -> None:
-        """Warn, where it is time to."""
+        """Log a warning if one is due."""
         expires = self.expires
         if expires is not None:
             self._reminder.remind(str(self._file), expires)
 
 
-def certificate_expires(certificate: Expiry) -> Metric:
+def expiry_metric(certificate: CertificateExpiry) -> GaugeMetricFamily:
     """Return the metric of a process's own certificate."""
-    return gauge(
-        "facewire_certificate_expires_timestamp_seconds", "When our certificate expires.", lambda: certificate.timestamp
+    return GaugeMetricFamily(
+        "facewire_certificate_expires_timestamp_seconds",
+        "When the certificate of this process expires.",
+        value=certificate.timestamp,
     )
 
 
-def iso(moment: datetime) -> str:
-    """Return a moment as ISO 8601 has it, in UTC and whole seconds."""
+def iso_format(moment: datetime) -> str:
+    """Format a moment as ISO 8601, in UTC and whole seconds."""
     return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -19,8 +19,9 @@ from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from wire.errors import ConfigurationError, LinkLost, NotTrusted, Refused
 from wire.mqtt.client import REFUSED_FROM, Client, reason_text
-from wire.mqtt.endpoint import Endpoint, tls_problem
+from wire.mqtt.endpoint import Endpoint
 from wire.mqtt.properties import NO_PROPERTIES, Properties
+from wire.mqtt.tls import tls_problem
 
 SUCCESS = 0x00
 NO_MATCHING_SUBSCRIBERS = 0x10

@@ -44,7 +44,7 @@ def write_regularly(process: str, problem: Callable[[], str | None], stop: "Stop
     spawn("health", write, stop)
 
 
-def health_problem(process: str) -> str | None:
+def read_problem(process: str) -> str | None:
     """Return what hinders the newest process of that name on this machine; None where it makes progress."""
     newest: tuple[float, str] | None = None
     for note in Path(tempfile.gettempdir()).glob(f"facewire-{process}-*.health"):
@@ -63,7 +63,7 @@ def main(arguments: list[str]) -> int:
     if len(arguments) != 1:
         print("usage: python -m wire.process.health detector|forwarder|pki|s3sink", file=sys.stderr)  # noqa: T201
         return 2
-    problem = health_problem(arguments[0])
+    problem = read_problem(arguments[0])
     print(problem or "healthy")  # noqa: T201
     return 0 if problem is None else 1
 

@@ -10,7 +10,7 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from types import TracebackType
 from typing import NoReturn, ParamSpec
 
@@ -68,16 +68,16 @@ def spawn(name: str, target: Callable[[], None], stop: Stop) -> threading.Thread
     return thread
 
 
-def run(main: Callable[[Mapping[str, str], Stop], None], environ: Mapping[str, str]) -> int:
+def run(main: Callable[[Stop], None]) -> int:
     """Run ``main`` until it returns or fails, and return the exit status of the process.
 
-    What the operator has to mend is told in one line per mistake, without a traceback.
+    A mistake of the operator is printed in one line, without a traceback.
     """
     log.configure("info", "console")
     stop = Stop()
     _stop_on_signals(stop)
     try:
-        main(environ, stop)
+        main(stop)
         if stop.failure is not None:
             raise stop.failure
     except ConfigurationError as mistake:

@@ -20,6 +20,7 @@ from cloud.s3sink.admin import deletion, policies
 from cloud.s3sink.settings import BucketSettings
 from wire import topics
 from wire.errors import ConfigurationError, ExitCode
+from wire.process.command import make_parser
 from wire.process.lifecycle import Stop, leave, run
 
 
@@ -60,7 +61,7 @@ def _delete(settings: BucketSettings, asked: argparse.Namespace) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m cloud.s3sink.admin", description="Policy, retention and deletion.")
+    parser = make_parser("cloud.s3sink.admin", "Prints policies for the bucket, and deletes faces.", BucketSettings)
     commands = parser.add_subparsers(dest="command", required=True)
     policy = commands.add_parser("policy", help="print the IAM policy that the sink needs, and no more")
     policy.add_argument("--partition", choices=("aws", "aws-cn", "aws-us-gov"), default="aws")
@@ -71,7 +72,7 @@ def _parser() -> argparse.ArgumentParser:
     delete.add_argument("--camera", type=_name, help="of this camera only")
     delete.add_argument("--date", type=_date, help="of this day only, as in the key: 2026-11-22")
     delete.add_argument("--face", help="the one with this id, which ends its key")
-    delete.add_argument("--yes", action="store_true", help="do it")
+    delete.add_argument("--yes", action="store_true", help="delete, instead of only listing")
     return parser
 
 
@@ -95,4 +96,4 @@ def _days(text: str) -> int:
 
 
 if __name__ == "__main__":
-    leave(run(partial(main, sys.argv[1:]), os.environ))
+    leave(run(partial(main, sys.argv[1:], os.environ)))

@@ -38,7 +38,7 @@ class Delivery(Protocol):
     def start(self) -> None:
         """Connect to the local broker."""
 
-    def keep(self, faces: list[Face]) -> None:
+    def store(self, faces: list[Face]) -> None:
         """Take over the faces of one frame."""
 
     @property
@@ -93,9 +93,9 @@ class OutboxDelivery:
         self.session.start()
         self._thread = spawn("courier", self._run, self._stop)
 
-    def keep(self, faces: list[Face]) -> None:
+    def store(self, faces: list[Face]) -> None:
         """Commit the faces of one frame to the outbox."""
-        self._outbox.keep(faces)
+        self._outbox.store(faces)
         self._wake.set()
 
     @property
@@ -119,7 +119,7 @@ class OutboxDelivery:
             "receipted": self._dispatcher.receipted,
             "resent": self._dispatcher.resent,
             "dropped": self._outbox.dropped,
-            "unkept": self._outbox.unkept,
+            "unkept": self._outbox.not_stored,
         }
 
     def close(self) -> None:
@@ -194,7 +194,7 @@ class FireAndForget:
         while not (self.session.connected or self._stop) and time.monotonic() < deadline:
             self._stop.wait(_POLL_SECONDS)
 
-    def keep(self, faces: list[Face]) -> None:
+    def store(self, faces: list[Face]) -> None:
         """Publish the faces of one frame, once."""
         for seen in faces:
             with self._lock:

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 import structlog
 
 from edge.detector.delivery.outbox import Outbox, OutboxFace
+from wire.process.backoff import delay_seconds
 
 FULL_DISK_SECONDS = 5.0
 """The pause before receipts are noted again that could not be."""
@@ -126,7 +127,7 @@ class Dispatcher:
 
     def _settle(self, receipts: list[tuple[str, str]]) -> bool:
         try:
-            self.receipted += self._outbox.release(receipts)
+            self.receipted += self._outbox.delete_receipted(receipts)
         except sqlite3.OperationalError as error:  # a full disk: it may have room later
             _log.error("receipts cannot be noted, trying again", receipts=len(receipts), reason=str(error))
             with self._lock:
@@ -167,6 +168,7 @@ class Dispatcher:
         return True
 
     def _receipt_timeout(self, attempt: int) -> float:
-        """Return for how many seconds to wait for a receipt: longer each time, with jitter of a quarter."""
-        longest = min(MAX_RECEIPT_TIMEOUT_SECONDS, self._resend_after * 2.0 ** min(attempt - 1, 16))
-        return longest * (0.75 + 0.25 * self._chance())
+        """Return for how many seconds to wait for the receipt of the given attempt, 1 for the first."""
+        return delay_seconds(
+            attempt - 1, self._resend_after, MAX_RECEIPT_TIMEOUT_SECONDS, jitter=0.25, chance=self._chance()
+        )

@@ -4,6 +4,8 @@ One SQLite file in WAL mode with ``synchronous=FULL``: a transaction that has be
 survives the power cut that follows. It is bounded in bytes; when it is full, the oldest face gives way.
 """
 
+import contextlib
+import os
 import sqlite3
 import threading
 import time
@@ -70,7 +72,7 @@ class Outbox:
         Raises:
             ConfigurationError: the file cannot be written, or another process has it open.
         """
-        self.unkept = 0
+        self.not_stored = 0
         """Faces that could not be committed, because the disk is full, since the start."""
         path = path.absolute()  # «:memory:» is a file too
         self._max_bytes = max_bytes
@@ -111,10 +113,10 @@ class Outbox:
         """How many committed faces have given way since the file was made, and have not been signed for since."""
         return self._dropped
 
-    def keep(self, faces: Sequence[Face]) -> int:
+    def store(self, faces: Sequence[Face]) -> int:
         """Commit the faces of one frame, all or none, and return how many older ones had to give way.
 
-        What cannot be kept, because the disk is full, is counted in :attr:`unkept` and logged.
+        What cannot be kept, because the disk is full, is counted in :attr:`not_stored` and logged.
         """
         with self._lock:
             try:
@@ -128,8 +130,8 @@ class Outbox:
                         ],
                     )
             except sqlite3.OperationalError as error:
-                self.unkept += len(faces)
-                _log.error("cannot be kept", faces=len(faces), reason=str(error), unkept=self.unkept)
+                self.not_stored += len(faces)
+                _log.error("cannot be kept", faces=len(faces), reason=str(error), unkept=self.not_stored)
                 return 0
             self._count += len(faces) - len(evicted)
             self._bytes += sum(_cost(kept) for kept in faces) - freed
@@ -138,7 +140,7 @@ class Outbox:
             _log.error("dropped: the outbox is full, the oldest give way", ids=evicted, dropped=self.dropped)
         return len(evicted)
 
-    def release(self, receipts: Iterable[tuple[str, str]]) -> int:
+    def delete_receipted(self, receipts: Iterable[tuple[str, str]]) -> int:
         """Delete faces that have been signed for.
 
         Args:
@@ -232,6 +234,31 @@ class Outbox:
                 "DELETE FROM dropped WHERE seq <= (SELECT max(seq) FROM dropped) - ?", (_REMEMBERED_DROPS,)
             )
         return evicted, freed
+
+
+def inspect(path: Path) -> str:
+    """Return what an outbox contains, in one line, without changing it.
+
+    Raises:
+        ConfigurationError: it cannot be read or created, is damaged, or another process has it open.
+    """
+    path = path.absolute()
+    if not path.exists():
+        folder = next(parent for parent in path.parents if parent.exists())
+        if not os.access(folder, os.W_OK):
+            raise ConfigurationError(f"OUTBOX_PATH is '{path}': expected a folder that can be written")
+        return f"{path} will be created"
+    try:
+        with contextlib.closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True, timeout=1.0)) as database:
+            (verdict,) = database.execute("PRAGMA quick_check(1)").fetchone()
+            if verdict != "ok":
+                raise sqlite3.DatabaseError(verdict)
+            count, size = database.execute("SELECT count(*), coalesce(sum(bytes), 0) FROM faces").fetchone()
+    except sqlite3.Error as error:
+        raise ConfigurationError(
+            f"OUTBOX_PATH is '{path}': expected an outbox that is intact and that no other process has open ({error})"
+        ) from None
+    return f"{path} has {count} faces, {size} bytes"
 
 
 def _open(path: Path) -> sqlite3.Connection:

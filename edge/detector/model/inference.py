@@ -1,8 +1,9 @@
-"""ONNX Runtime: runs the network on pictures, on the best processor that is there."""
+"""Inference: runs the network with ONNX Runtime, on the best processor that is available."""
 
 import threading
 from collections.abc import Sequence
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,14 @@ import onnxruntime
 import structlog
 
 from edge.detector.camera.frame import Image
-from edge.detector.model.network import FEATURES, OUTPUTS, STRIDES, Part, network_of
+from edge.detector.model.weights import FOLDER, REST, STEM, WHOLE
+
+STRIDES = (8, 16, 32)
+"""Pixels between two cells of each grid. Height and width of the input are multiples of the largest."""
+OUTPUTS = [f"cells_{stride}" for stride in STRIDES]
+"""Each 1 x 16 x height / stride x width / stride: logits of class and objectness, 4 of the box, 10 of the landmarks."""
+FEATURES = "206"
+"""Output of the stem, input of the rest: 1 x 64 x height / 8 x width / 8."""
 
 _PROVIDERS = {
     "tensorrt": "TensorrtExecutionProvider",
@@ -19,14 +27,13 @@ _PROVIDERS = {
     "cpu": "CPUExecutionProvider",
 }
 _CPU = _PROVIDERS["cpu"]
-_QUIET = 3
-"""ONNX Runtime's own log says errors and no less: its warnings are about its choices, not about ours."""
+_LOG_ERRORS_ONLY = 3
 
 _STRIP_ROWS = 192
 _STRIPS_ABOVE_PIXELS = 640 * 640
-"""Larger pictures are taken in strips by a CPU: what is between the first layers would not fit into its caches."""
+"""On a CPU, larger pictures pass the stem in strips: its intermediate results would not fit into the caches."""
 _HALO_ROWS = 24
-"""What the stem looks at beyond a strip: 1 + 2 x 1 + 4 x 4 rows, in whole cells."""
+"""Rows beyond a strip that the stem depends on: 1 + 2 x 1 + 4 x 4, rounded up to whole cells."""
 _MAX_BUFFERS = 4
 
 _log = structlog.get_logger("model")
@@ -35,40 +42,47 @@ Numbers = npt.NDArray[np.float32]
 
 
 class Network:
-    """YuNet's network; several threads may run it at once, and each run takes one thread of the CPU."""
+    """YuNet's network. Several threads can run it at once; each run uses one thread of the CPU."""
 
-    def __init__(self, weights: bytes, providers: Sequence[str]) -> None:
-        """Load the network, and log what it runs on.
+    def __init__(self, providers: Sequence[str], folder: Path = FOLDER) -> None:
+        """Load the network and log the provider that runs it.
 
         Args:
-            weights: YuNet's published file.
-            providers: «tensorrt», «cuda», «cpu», best first. What this ONNX Runtime lacks is passed over; the CPU comes
-                last in any case.
+            providers: «tensorrt», «cuda», «cpu», the preferred one first. Those that this ONNX Runtime lacks are skipped;
+                the CPU is always the last choice.
+            folder: where the model files are.
+
+        Raises:
+            ConfigurationError: a model file is missing or damaged.
         """
-        there = set(onnxruntime.get_available_providers())
-        chosen = [_PROVIDERS[name] for name in (*providers, "cpu") if _PROVIDERS[name] in there]
-        self._weights = weights
-        self._whole = session_of(network_of(weights), list(dict.fromkeys(chosen)))
+        available = set(onnxruntime.get_available_providers())
+        chosen = [_PROVIDERS[name] for name in (*providers, "cpu") if _PROVIDERS[name] in available]
+        self._folder = folder
+        self._whole = make_session(WHOLE.read(folder), list(dict.fromkeys(chosen)))
         self.provider: str = self._whole.get_providers()[0]
-        """What it runs on, as ONNX Runtime calls it."""
+        """The provider that runs the network, by its name in ONNX Runtime."""
         self._of_thread = threading.local()
         _log.info("the model is loaded", runs_on=self.provider, onnxruntime=onnxruntime.__version__)
 
     def run(self, picture: Image) -> Sequence[Numbers]:
-        """Return for each grid what the network sees in ``picture``; see :data:`edge.detector.model.network.OUTPUTS`."""
+        """Return the network's output for each grid; see :data:`OUTPUTS`.
+
+        Args:
+            picture: height x width x 3, blue, green, red.
+        """
         height, width = (-(-size // STRIDES[-1]) * STRIDES[-1] for size in picture.shape[:2])
         if height * width > _STRIPS_ABOVE_PIXELS and self.provider == _CPU:
-            return list(self._parts[1].run(OUTPUTS, {FEATURES: self._in_strips(picture, height, width)}))
+            return list(self._parts[1].run(OUTPUTS, {FEATURES: self._run_stem_in_strips(picture, height, width)}))
         return list(self._whole.run(OUTPUTS, {"input": self._blob(picture, 0, height, width)}))
 
     @cached_property
     def _parts(self) -> tuple[Any, Any]:
-        """The stem and the rest, which only large pictures need."""
-        stem, rest = (session_of(network_of(self._weights, part), [_CPU]) for part in (Part.STEM, Part.REST))
+        """The stem and the rest, which are loaded when the first large picture comes."""
+        stem, rest = (make_session(model.read(self._folder), [_CPU]) for model in (STEM, REST))
         return stem, rest
 
-    def _in_strips(self, picture: Image, height: int, width: int) -> Numbers:
-        """Return what the stem makes of ``picture``, strip by strip: the same numbers, in half the memory."""
+    def _run_stem_in_strips(self, picture: Image, height: int, width: int) -> Numbers:
+        """Return the stem's output for ``picture``, computed strip by strip: the same numbers in half the memory."""
         cell = STRIDES[0]
         features = self._buffer((1, 64, height // cell, width // cell))
         for top in range(0, height, _STRIP_ROWS):
@@ -80,7 +94,7 @@ class Network:
         return features
 
     def _blob(self, picture: Image, top: int, bottom: int, width: int) -> Numbers:
-        """Return rows of ``picture`` as the network takes them, 1 x 3 x rows x width; black beyond its edges."""
+        """Return rows of ``picture`` as 1 x 3 x rows x width; pixels beyond its edges are black."""
         rows = picture[top:bottom]
         blob = self._buffer((1, 3, bottom - top, width))
         blob[0, :, : rows.shape[0], : rows.shape[1]] = rows.transpose(2, 0, 1)
@@ -89,20 +103,20 @@ class Network:
         return blob
 
     def _buffer(self, shape: tuple[int, ...]) -> Numbers:
-        """Return memory of this thread's own, kept from run to run: fresh memory costs more than writing to it."""
+        """Return a buffer that this thread uses again for each run: allocating new memory costs more than the copy."""
         buffers: dict[tuple[int, ...], Numbers] = self._of_thread.__dict__.setdefault("buffers", {})
         if shape not in buffers:
-            if len(buffers) >= _MAX_BUFFERS:  # frames of another size
+            if len(buffers) >= _MAX_BUFFERS:  # the size of the frames has changed
                 buffers.clear()
             buffers[shape] = np.empty(shape, np.float32)
         return buffers[shape]
 
 
-def session_of(model: bytes, providers: list[str]) -> Any:
-    """Return an ``onnxruntime.InferenceSession`` for ``model`` with the first of ``providers`` that works."""
-    onnxruntime.set_default_logger_severity(_QUIET)
+def make_session(model: bytes, providers: list[str]) -> Any:
+    """Return an ``onnxruntime.InferenceSession`` for ``model`` on the first of ``providers`` that works."""
+    onnxruntime.set_default_logger_severity(_LOG_ERRORS_ONLY)
     options = onnxruntime.SessionOptions()
-    options.log_severity_level = _QUIET
-    # Frames are searched side by side instead: two runs with a thread each get more done than one run with two.
+    options.log_severity_level = _LOG_ERRORS_ONLY
+    # One thread for each run: two frames at once with a thread each take less time than two frames with two threads each.
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     return onnxruntime.InferenceSession(model, options, providers=providers)

@@ -16,9 +16,8 @@ import numpy as np
 import numpy.typing as npt
 
 from edge.detector.camera.frame import Image
-from edge.detector.model.inference import Network, Numbers
-from edge.detector.model.network import STRIDES
-from edge.detector.model.weights import MODEL_PATH, weights_of
+from edge.detector.model.inference import STRIDES, Network, Numbers
+from edge.detector.model.weights import FOLDER
 
 MODEL = "yunet-2023mar"
 
@@ -44,21 +43,26 @@ class FaceDetector:
     """Runs YuNet on frames of any size; several threads may use it at once."""
 
     def __init__(
-        self, size: int, confidence: float, model_path: Path = MODEL_PATH, providers: Sequence[str] = ("cpu",)
+        self, size: int, confidence: float, providers: Sequence[str] = ("cpu",), folder: Path = FOLDER
     ) -> None:
         """Load the model.
 
         Args:
             size: longest side, in pixels, of the picture that the model sees. Frames are scaled down, never up.
             confidence: the least score of a face, 0 to 1.
-            model_path: the weights.
-            providers: what may run it, best first; see :class:`edge.detector.model.inference.Network`.
+            providers: what may run it, the preferred one first; see :class:`edge.detector.model.inference.Network`.
+            folder: where the model files are.
 
         Raises:
-            ConfigurationError: the weights are missing or not the ones that belong here.
+            ConfigurationError: a model file is missing or damaged.
         """
         self._size, self._confidence = size, confidence
-        self._network = Network(weights_of(model_path), providers)
+        self._network = Network(providers, folder)
+
+    @property
+    def provider(self) -> str:
+        """The provider that runs the model, by its name in ONNX Runtime."""
+        return self._network.provider
 
     def detect(self, image: Image) -> list[Detection]:
         """Find the faces in ``image``, the most confident first; boxes and landmarks in its own pixels."""
@@ -81,7 +85,7 @@ def _decode(outputs: Sequence[Numbers], confidence: float) -> Numbers:
     As OpenCV's ``FaceDetectorYN`` does (``modules/objdetect/src/face_detect.cpp``), but only where the score will do.
 
     Args:
-        outputs: of each grid 1 x 16 x rows x columns; see :data:`edge.detector.model.network.OUTPUTS`.
+        outputs: of each grid 1 x 16 x rows x columns; see :data:`edge.detector.model.inference.OUTPUTS`.
         confidence: the least score.
     """
     # A score is the square root of two probabilities' product, so neither may be less than its square.

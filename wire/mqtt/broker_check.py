@@ -1,0 +1,23 @@
+"""Tries to connect to a broker, for ``--check``."""
+
+import os
+
+from wire.mqtt.connection import Connection, ConnectOptions
+from wire.mqtt.endpoint import Endpoint
+
+_CLOSE_SECONDS = 1.0
+
+
+def try_broker(endpoint: Endpoint) -> str:
+    """Connect to a broker, disconnect, and return where it was found.
+
+    A broker that takes the client's name from its certificate disconnects another client with the same certificate. That
+    client connects again by itself.
+
+    Raises:
+        FacewireError: the broker cannot be reached, or refuses the connection.
+    """
+    connection = Connection(endpoint, ConnectOptions(client_id=f"facewire-check-{os.getpid()}"), lambda message: None)
+    connection.open([])
+    connection.close(_CLOSE_SECONDS)
+    return f"connected to {endpoint}"

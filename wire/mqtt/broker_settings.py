@@ -1,0 +1,106 @@
+"""Settings that several processes share: how they reach the local broker and the cloud's broker."""
+
+import socket
+from pathlib import Path
+from typing import Annotated, Self
+
+from pydantic import Field, model_validator
+
+from wire.errors import ConfigurationError
+from wire.mqtt.endpoint import Endpoint
+from wire.mqtt.tls import TlsFileError, TlsFiles
+from wire.process.settings import Expected, File, Host, Name, Port, Secret, Settings, Switch, Text, reveal
+
+QoS = Annotated[int, Field(ge=0, le=2), Expected("0, 1 or 2")]
+
+
+def default_device_id() -> str:
+    """Return the host's name, without its domain."""
+    return socket.gethostname().partition(".")[0]
+
+
+class DeviceSettings(Settings):
+    """The settings of the processes at the edge."""
+
+    device_id: Name = Field(default_factory=default_device_id, validate_default=True)
+    """The device's name: a level of its topics and a part of its keys in S3. Default: the host's name."""
+    local_mqtt_host: Host = "broker"
+    """Host name or address of the local broker."""
+    local_mqtt_port: Port = 1883
+    """Port of the local broker."""
+    local_mqtt_username: Text | None = None
+    """User name at the local broker."""
+    local_mqtt_password: Secret | None = None
+    """Password at the local broker."""
+
+    def local_endpoint(self) -> Endpoint:
+        """Return the endpoint of the local broker."""
+        return Endpoint(
+            name="local broker",
+            host=self.local_mqtt_host,
+            port=self.local_mqtt_port,
+            username=self.local_mqtt_username,
+            password=reveal(self.local_mqtt_password),
+        )
+
+
+class QosSettings(Settings):
+    """The quality of service of faces."""
+
+    mqtt_qos: QoS = 1
+    """0: fire and forget. 1: outbox and receipts. 2: as 1, with fewer duplicates on the wire."""
+
+
+class CloudSettings(QosSettings):
+    """The settings of the processes that connect to the cloud's broker."""
+
+    cloud_mqtt_host: Host
+    """Host name or address of the cloud's broker."""
+    cloud_mqtt_port: Port | None = None
+    """Port of the cloud's broker. Default: 8883, or 1883 without TLS."""
+    cloud_mqtt_tls: Switch = True
+    """Use TLS."""
+    cloud_mqtt_ca_file: File | None = None
+    """Certificates of the authorities to trust, in PEM. Default: those of the system."""
+    cloud_mqtt_cert_file: File | None = None
+    """The certificate of this client, in PEM."""
+    cloud_mqtt_key_file: File | None = None
+    """The key of this client's certificate, in PEM."""
+    cloud_mqtt_username: Text | None = None
+    """User name at the cloud's broker."""
+    cloud_mqtt_password: Secret | None = None
+    """Password at the cloud's broker."""
+
+    @model_validator(mode="after")
+    def _certificate_has_a_key(self) -> Self:
+        if (self.cloud_mqtt_cert_file is None) != (self.cloud_mqtt_key_file is None):
+            raise ValueError("CLOUD_MQTT_CERT_FILE and CLOUD_MQTT_KEY_FILE: expected both or neither")
+        return self
+
+    @property
+    def cloud_certificate(self) -> Path | None:
+        """The file of this client's certificate; None if it uses none."""
+        return self.cloud_mqtt_cert_file if self.cloud_mqtt_tls else None
+
+    def cloud_endpoint(self) -> Endpoint:
+        """Return the endpoint of the cloud's broker.
+
+        Raises:
+            ConfigurationError: a certificate, a key or the authorities cannot be read.
+        """
+        tls = None
+        if self.cloud_mqtt_tls:
+            tls = TlsFiles(self.cloud_mqtt_ca_file, self.cloud_mqtt_cert_file, self.cloud_mqtt_key_file)
+            try:
+                tls.context()  # a file that is wrong at the start ends the process; later it is only a failed attempt
+            except TlsFileError as error:
+                named = ", ".join(f"CLOUD_MQTT_{name.upper()} is '{path}'" for name, path in error.files.items())
+                raise ConfigurationError(f"{named}: {error.expected}") from None
+        return Endpoint(
+            name="cloud broker",
+            host=self.cloud_mqtt_host,
+            port=self.cloud_mqtt_port or (8883 if tls else 1883),
+            tls=tls,
+            username=self.cloud_mqtt_username,
+            password=reveal(self.cloud_mqtt_password),
+        )

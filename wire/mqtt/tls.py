@@ -1,0 +1,82 @@
+"""TLS of an MQTT client: the files that it uses, and what its errors mean."""
+
+import ssl
+from dataclasses import dataclass
+from pathlib import Path
+
+from wire.errors import ConfigurationError
+
+
+@dataclass(frozen=True, slots=True)
+class TlsFiles:
+    """The PEM files of a client. They are read for each new connection, so they can be replaced at any time."""
+
+    ca_file: Path | None = None
+    """Certificates of the authorities to trust; None: those of the system."""
+    cert_file: Path | None = None
+    """The client's certificate; None: the client has none."""
+    key_file: Path | None = None
+    """The key of the client's certificate."""
+
+    def context(self) -> ssl.SSLContext:
+        """Build the context of one connection: TLS 1.2 or newer, with the server's name and certificate verified.
+
+        Raises:
+            TlsFileError: a file cannot be read or is not in PEM format.
+        """
+        try:
+            context = ssl.create_default_context(cafile=self.ca_file)
+            context.minimum_version = ssl.TLSVersion.TLSv1_2
+        except (OSError, ssl.SSLError) as error:
+            raise TlsFileError({"ca_file": self.ca_file}, f"expected certificates in PEM ({error})") from None
+        if self.cert_file is not None:
+            try:
+                # An empty password: OpenSSL would otherwise ask for the password of an encrypted key on the terminal.
+                context.load_cert_chain(self.cert_file, self.key_file, password="")  # nosec B106
+            except (OSError, ssl.SSLError) as error:
+                raise TlsFileError(
+                    {"cert_file": self.cert_file, "key_file": self.key_file},
+                    f"expected a certificate and its key in PEM ({error})",
+                ) from None
+        return context
+
+
+class TlsFileError(ConfigurationError):
+    """A TLS file cannot be used."""
+
+    def __init__(self, files: dict[str, Path | None], expected: str) -> None:
+        """Create the error.
+
+        Args:
+            files: the fields of :class:`TlsFiles` that are wrong, and their values.
+            expected: what was expected, and the reason from the operating system or from OpenSSL.
+        """
+        super().__init__(", ".join(f"{name} is '{path}'" for name, path in files.items()) + f": {expected}")
+        self.files = files
+        self.expected = expected
+
+
+def tls_problem(error: Exception) -> str | None:
+    """Describe a TLS error in one line; return None for any other error.
+
+    A TLS alert is sent by the other side. In nearly every case it is about the certificate of this client.
+    """
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"the broker's certificate is not trusted: {error.verify_message.rstrip('.')}"
+    if isinstance(error, ssl.SSLError) and error.reason and "_ALERT_" in error.reason:
+        words = error.reason.partition("_ALERT_")[2].replace("_", " ").lower()
+        return f"the broker refused our certificate: {words}" if words in _CERTIFICATE_ALERTS else f"TLS alert: {words}"
+    return None
+
+
+_CERTIFICATE_ALERTS = {
+    "access denied",
+    "bad certificate",
+    "certificate expired",
+    "certificate required",
+    "certificate revoked",
+    "certificate unknown",
+    "handshake failure",  # TLS 1.2: the client has no certificate
+    "unknown ca",
+    "unsupported certificate",
+}
