@@ -2,8 +2,9 @@
 
 VENV := .venv
 RUN := $(VENV)/bin/python
+BENCHMARKS := pipeline detector outbox backlog broker_durability still_scene startup
 
-.PHONY: help demo test lint audit bench bench-detector chaos compose-test lock clean
+.PHONY: help demo test test-slow test-all lint audit bench bench-detector bench-all bench-quick chaos compose-test lock upgrade clean
 
 help: ## what can be made
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 15
@@ -15,8 +16,13 @@ $(VENV)/.ready: requirements/dev.txt demo/setup.sh
 demo: $(VENV)/.ready ## the whole pipeline on this machine; CAMERA=/dev/video0, an rtsp:// address or a file
 	@$(RUN) -m demo $(if $(CAMERA),--camera "$(CAMERA)")
 
-test: $(VENV)/.ready ## every test, against a real Mosquitto and a real S3 server
-	@$(RUN) -m pytest $(PYTEST)
+test: $(VENV)/.ready ## what a change usually breaks, against a real Mosquitto and a real S3 server; a few minutes
+	@$(RUN) -m pytest -m "not slow" --numprocesses 2 --dist loadfile $(PYTEST)
+
+test-slow: $(VENV)/.ready ## chaos, the demo, an hour of camera faults, fuzzing, a thousand connections
+	@$(RUN) -m pytest -m slow $(PYTEST)
+
+test-all: test test-slow ## every test
 
 lint: $(VENV)/.ready ## style and types
 	$(RUN) -m ruff check .
@@ -33,14 +39,23 @@ bench: $(VENV)/.ready ## throughput, latency and memory of the whole chain
 bench-detector: $(VENV)/.ready ## the detector beside its peers; LABELS=set.json for accuracy
 	@$(RUN) -m benchmarks.detector $(foreach set,$(LABELS),--labels $(set))
 
+bench-all: $(VENV)/.ready ## every benchmark
+	@for name in $(BENCHMARKS); do $(RUN) -m benchmarks.$$name $(if $(QUICK),--quick) || exit 1; done
+
+bench-quick: ## every benchmark for a few seconds: shows that each one runs
+	@$(MAKE) --no-print-directory bench-all QUICK=yes
+
 chaos: $(VENV)/.ready ## kill everything at random and count the faces; FAULTS=100 FACES=3000 SEED=...
 	@$(RUN) -m tests.chaos $(if $(FAULTS),--faults $(FAULTS)) $(if $(FACES),--faces $(FACES)) $(if $(SEED),--seed $(SEED))
 
 compose-test: $(VENV)/.ready ## build the images, bring up both compose files, break them, and count the faces
 	@$(RUN) -m tests.compose
 
-lock: $(VENV)/.ready ## pin the requirements anew, with hashes
+lock: $(VENV)/.ready ## pin what the requirements name, with hashes; versions that are pinned already stay
 	@sh requirements/lock.sh $(RUN)
+
+upgrade: $(VENV)/.ready ## pin the newest versions of everything but paho-mqtt
+	@sh requirements/lock.sh $(RUN) --upgrade
 
 clean: ## forget what was installed and made
 	rm -rf $(VENV) build .cache .mypy_cache .pytest_cache .ruff_cache .hypothesis

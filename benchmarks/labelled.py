@@ -1,7 +1,7 @@
-"""Labelled pictures, and how well a detector's boxes fit the labels.
+"""Labelled pictures, and scores of a detector's boxes against the labels.
 
 A set is a JSON list of ``{"image": path beside it, "boxes": [[x, y, width, height], ...], "ignore": [[...], ...]}``, in
-pixels of the image. What is to be ignored neither helps nor hurts.
+pixels of the image. A box to be ignored counts neither for nor against a detector.
 """
 
 import json
@@ -16,11 +16,11 @@ import numpy.typing as npt
 Numbers = npt.NDArray[np.float64]
 
 MIN_PIXELS = 24
-"""Faces whose box has a shorter side than this are to be ignored."""
-FALSE_ALARMS = 0.1
-"""In each image, at which recall is told."""
+"""Faces whose box has a shorter side than this are ignored."""
+MAX_FALSE_POSITIVES = 0.1
+"""False positives per picture at which recall is reported."""
 _COVERED = 0.5
-"""Of a box's area: then it is one of those to be ignored, however small it is beside that."""
+"""Part of a box's area that an ignored face covers, from which the box is ignored too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +38,7 @@ def read(path: Path) -> list[Labelled]:
     """Read a labelled set.
 
     Raises:
-        ValueError: it is not of the form above; the message says where.
+        ValueError: the file has another format; the message says where.
     """
     try:
         return [_labelled(path.parent, entry) for entry in json.loads(path.read_text())]
@@ -48,19 +48,19 @@ def read(path: Path) -> list[Labelled]:
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """How well a detector does on a set."""
+    """Scores of a detector on one set."""
 
     average_precision: float
-    """The area below precision over recall, 0 to 1."""
+    """Area under the curve of precision over recall, 0 to 1."""
     recall: float
-    """Of the faces, at :data:`FALSE_ALARMS`, 0 to 1."""
+    """Part of the faces that is found, at :data:`MAX_FALSE_POSITIVES`, 0 to 1."""
 
 
 def score(labelled: Sequence[Labelled], found: Sequence[Numbers], least_overlap: float) -> Score:
-    """Compare what was found with the labels.
+    """Score detections against the labels.
 
-    Detections are taken from the most confident on, over all images; each takes the free face that it overlaps most, as
-    the PASCAL VOC challenge has it.
+    Detections are processed by descending confidence over all images. Each one is matched to the unmatched face that it
+    overlaps most, as in the PASCAL VOC challenge.
 
     Args:
         labelled: the pictures.
@@ -76,12 +76,12 @@ def score(labelled: Sequence[Labelled], found: Sequence[Numbers], least_overlap:
     recall, precision = good / max(faces, 1), good / np.maximum(good + bad, 1)
     envelope = np.maximum.accumulate(precision[::-1])[::-1]
     steps = np.diff(recall, prepend=0.0)
-    allowed = bad <= FALSE_ALARMS * len(labelled)
+    allowed = bad <= MAX_FALSE_POSITIVES * len(labelled)
     return Score(float((envelope * steps).sum()), float(recall[allowed].max(initial=0.0)))
 
 
 def overlaps(box: Numbers, others: Numbers) -> tuple[Numbers, Numbers]:
-    """Return intersection over union with each of the others, and how much of ``box`` each covers; 0 to 1."""
+    """Return intersection over union with each other box, and the part of ``box`` that each covers; 0 to 1."""
     if not len(others):
         return np.zeros(0), np.zeros(0)
     low = np.maximum(box[:2], others[:, :2])
@@ -92,7 +92,7 @@ def overlaps(box: Numbers, others: Numbers) -> tuple[Numbers, Numbers]:
 
 
 def _hits(one: Labelled, rows: Numbers, least_overlap: float) -> list[tuple[float, bool]]:
-    """Return confidence and rightness of each detection that counts."""
+    """Return the confidence of each detection that counts, and whether it is correct."""
     free = np.ones(len(one.boxes), bool)
     hits = []
     for row in sorted(rows, key=lambda row: -row[4]):

@@ -1,5 +1,6 @@
-"""What the benchmarks share: memory of running processes, faces to send, and a table."""
+"""What the benchmarks share: their command line, the memory of running processes, faces to send, and a table."""
 
+import argparse
 import statistics
 import threading
 from collections.abc import Mapping, Sequence
@@ -15,15 +16,30 @@ from rich.table import Table
 from demo.stack import DEVICE
 from wire import face
 from wire.face import Face
+from wire.process.command import make_parser
 from wire.topics import Origin
 
 
+def benchmark_parser(name: str, doc: str | None) -> argparse.ArgumentParser:
+    """Return the parser of a benchmark, with ``--quick``.
+
+    Args:
+        name: the module, as in ``python -m benchmarks.outbox``.
+        doc: its docstring, whose first line says what is measured.
+    """
+    parser = make_parser(name, (doc or "").splitlines()[0])
+    parser.add_argument(
+        "--quick", action="store_true", help="a few seconds: shows that the benchmark runs, not how fast anything is"
+    )
+    return parser
+
+
 class PeakMemory:
-    """Watches the resident memory of processes while it is entered."""
+    """Measures the peak resident memory of processes while its context is entered."""
 
     def __init__(self, pids: Mapping[str, int]) -> None:
         self.peak_bytes = dict.fromkeys(pids, 0)
-        """The most that each has had, by name."""
+        """Peak resident memory of each process, by name, in bytes."""
         self._processes = {name: psutil.Process(pid) for name, pid in pids.items()}
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True)
@@ -48,7 +64,7 @@ class PeakMemory:
 
 
 def faces_of(count: int, jpeg: bytes, camera: str) -> list[Face]:
-    """Make faces as the detector does, all of this moment and with the same picture."""
+    """Create faces as the detector does, all captured now and with the same picture."""
     now = datetime.now(UTC)
     now = now.replace(microsecond=now.microsecond // 1000 * 1000)
     one = Face(
@@ -63,7 +79,7 @@ def faces_of(count: int, jpeg: bytes, camera: str) -> list[Face]:
         track=1,
         model="yunet-2023mar",
     )
-    return [replace(one, id=face.mint_id(now)) for _ in range(count)]
+    return [replace(one, id=face.new_id(now)) for _ in range(count)]
 
 
 def megabytes(size: float) -> str:
@@ -72,7 +88,7 @@ def megabytes(size: float) -> str:
 
 
 def spread(numbers: Sequence[float], form: str = ".0f") -> str:
-    """Format repeated measurements as median (least to most)."""
+    """Format repeated measurements as median (minimum to maximum)."""
     return f"{statistics.median(numbers):{form}}  ({min(numbers):{form}} to {max(numbers):{form}})"
 
 

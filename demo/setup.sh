@@ -1,5 +1,5 @@
 #!/bin/sh
-# Installs what the demo and the tests need: Mosquitto by the system's packages, the rest into a virtual environment.
+# Installs what the demo and the tests need: Mosquitto with the system's package manager, the rest in a virtual environment.
 # Usage: [PYTHON=/path/to/python3] setup.sh FOLDER-OF-THE-VIRTUAL-ENVIRONMENT
 set -eu
 venv=$1
@@ -24,7 +24,7 @@ has_mosquitto() {
     command -v mosquitto >/dev/null && command -v mosquitto_pub >/dev/null
 }
 
-# A Python that is new enough; a command of that name need not work (pyenv leaves such behind).
+# Prints a Python that is new enough. A command of that name does not always work: pyenv installs such stubs.
 find_python() {
     for candidate in ${PYTHON:-python3 python3.14 python3.13 python3.12 python3.11}; do
         if "$candidate" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
@@ -34,7 +34,7 @@ find_python() {
     done
 }
 
-# Debian starts a service as soon as it is installed. Only the program is wanted here.
+# Debian starts a service when it is installed. Only the program is needed here.
 forbid_services='[ -e /usr/sbin/policy-rc.d ] ||
     { printf "#!/bin/sh\n# facewire\nexit 101\n" >/usr/sbin/policy-rc.d; chmod +x /usr/sbin/policy-rc.d; }'
 allow_services='! grep -qs "^# facewire$" /usr/sbin/policy-rc.d || rm -f /usr/sbin/policy-rc.d'
@@ -62,7 +62,7 @@ if [ -n "$missing" ]; then
         echo "facewire: installing mosquitto and python with Homebrew"
         brew install --quiet mosquitto python
     else
-        fail "missing: $missing; neither apt-get (Debian, Ubuntu) nor brew (macOS) is here to install it"
+        fail "missing: $missing; expected apt-get (Debian, Ubuntu) or brew (macOS) to install it"
     fi
     python=$(find_python)
 fi

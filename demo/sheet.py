@@ -1,4 +1,4 @@
-"""A contact sheet: faces side by side, under each the time when it was seen, how sure the model was, and its track."""
+"""Draws a contact sheet: faces side by side, each with its capture time, its confidence and its track."""
 
 import io
 import math
@@ -12,13 +12,13 @@ from PIL import Image, ImageDraw, ImageFont, ImageOps
 from wire.face import parse_time
 
 MAX_FACES = 54
-"""On one sheet; of more, that many are chosen evenly."""
+"""Maximum number of faces on a sheet. From more, this many are chosen evenly."""
 
 _MIN_COLUMNS, _MAX_COLUMNS = 6, 9
 _PICTURE = (168, 210)
-"""Width and height of a picture, in pixels as all lengths here: the shape of most heads."""
+"""Width and height of a picture, in pixels, like all lengths here."""
 _CAPTION = 58
-"""Height of what stands under a picture."""
+"""Height of the text under a picture."""
 _GAP, _EDGE, _HEADER = 16, 40, 96
 _PAPER, _MAT, _INK, _GREY = "#15181d", "#0c0e11", "#f2f4f7", "#98a2b0"
 
@@ -27,49 +27,49 @@ Item = TypeVar("Item")
 
 @dataclass(frozen=True, slots=True)
 class Portrait:
-    """A face as it came back from S3."""
+    """A face read back from S3."""
 
     jpeg: bytes
     captured_at: datetime
     """UTC."""
     confidence: str
-    """0 to 1, as the object's metadata say; a dash where they do not."""
+    """0 to 1, from the object's metadata; a dash if it has none."""
     track: str
-    """Number of the track; a dash where there is none."""
+    """Number of the track; a dash if there is none."""
 
     @classmethod
     def of_object(cls, metadata: Mapping[str, str], body: bytes) -> Self:
-        """Read a portrait out of an object's metadata and content.
+        """Create a portrait from an object's metadata and content.
 
         Raises:
-            BadMessage: the metadata hold no time.
+            BadMessage: the metadata contain no time.
         """
         captured_at = parse_time(metadata.get("time", ""))
         return cls(body, captured_at, metadata.get("confidence", "-"), metadata.get("track", "-"))
 
     @property
     def clock(self) -> str:
-        """The time of day when it was seen, UTC, with milliseconds."""
+        """Time of day of the capture, UTC, with milliseconds."""
         return f"{self.captured_at:%H:%M:%S}.{self.captured_at.microsecond // 1000:03d}"
 
 
-def evenly(items: Sequence[Item], most: int) -> list[Item]:
-    """Return at most ``most`` of ``items``, evenly chosen, the first and the last among them."""
-    if len(items) <= most:
+def evenly(items: Sequence[Item], max_items: int) -> list[Item]:
+    """Return at most ``max_items`` of ``items``, evenly chosen, including the first and the last."""
+    if len(items) <= max_items:
         return list(items)
-    return [items[round(place * (len(items) - 1) / (most - 1))] for place in range(most)]
+    return [items[round(place * (len(items) - 1) / (max_items - 1))] for place in range(max_items)]
 
 
 def draw(portraits: Sequence[Portrait], title: str, lines: Sequence[str]) -> Image.Image:
     """Draw a contact sheet.
 
     Args:
-        portraits: at least one; in the order in which they are to appear.
-        title: stands on top, large.
-        lines: one or two, beside the title, small.
+        portraits: at least one, in the order of the sheet.
+        title: large text at the top.
+        lines: one or two lines of small text beside the title.
 
     Raises:
-        PIL.UnidentifiedImageError: a picture is none.
+        PIL.UnidentifiedImageError: a picture cannot be read.
     """
     columns = min(_MAX_COLUMNS, max(_MIN_COLUMNS, math.ceil(math.sqrt(1.6 * len(portraits)))))
     rows = math.ceil(len(portraits) / columns)

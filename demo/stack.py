@@ -1,11 +1,11 @@
-"""Real servers and real processes on free ports of the loopback interface, each one ended when the stack is.
+"""Starts real servers and processes on free ports of the loopback interface, and ends all of them.
 
 with Stack(folder) as stack:
     stack.start_servers()
     stack.start("s3sink")
     ...
 
-The cloud's broker is as in production: with an authority of the stack's own, TLS, and certificates on both sides.
+The cloud's broker is as in production: TLS with certificates on both sides, from an authority of the stack's own.
 """
 
 import contextlib
@@ -25,7 +25,8 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
 from cloud.pki.authority import Authority
-from demo.program import HOST, ROOT, Program, await_true, find_program, free_port, listens
+from demo.ports import HOST, free_port
+from demo.program import ROOT, Program, await_true, find_program, listens
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -35,13 +36,13 @@ CAMERA = "door"
 BUCKET = "faces"
 ACCESS_KEY = "facewire"
 CHAIN = ("detector", "forwarder", "s3sink")
-"""Through whose hands a face goes."""
+"""The processes that a face passes through."""
 MODULES = {"detector": "edge.detector", "forwarder": "edge.forwarder", "s3sink": "cloud.s3sink", "pki": "cloud.pki"}
 
 _CONNECTED = "connected    "
-"""What a session logs once its link is up."""
+"""What a session logs when it is connected."""
 _PKI = "/pki/broker"
-"""Where the broker's image has what the authority writes for it."""
+"""Folder of the authority's files in the broker's image."""
 
 
 class Stack:
@@ -51,9 +52,9 @@ class Stack:
         """Set up a stack; nothing is started yet.
 
         Args:
-            folder: for data and logs; made where it is missing.
-            watched: give the cloud's broker a second port, at which anybody may write and read anything.
-            settings: variables for every process of Facewire, over the stack's own.
+            folder: for data and logs; created if it is missing.
+            watched: give the cloud's broker a second port without TLS, at which any client may write and read anything.
+            settings: variables for every process of Facewire, which replace the stack's own.
         """
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
@@ -74,35 +75,37 @@ class Stack:
         self.end()
 
     def end(self) -> None:
-        """End every process: first those of Facewire, then the servers."""
+        """End all processes: first those of Facewire, then the servers."""
         ours = [program for name, program in self.programs.items() if name in MODULES]
         servers = [program for name, program in self.programs.items() if name not in MODULES]
         for program in ours:
             if program.running:
                 with contextlib.suppress(subprocess.TimeoutExpired):
                     program.stop()
-        for program in servers:  # they have nothing to finish once ours are gone
+        for program in servers:  # they have nothing to finish when Facewire's processes have ended
             program.kill()
 
     def start_servers(self) -> None:
-        """Start both brokers and the S3 server, and make the bucket."""
+        """Start both brokers and the S3 server, and create the bucket."""
         self.start_s3()
         self.start_broker("local-broker")
         self.start_broker("cloud-broker")
         self.make_bucket()
 
     def start_broker(self, name: str, extra: str = "") -> Program:
-        """Start ``local-broker`` or ``cloud-broker`` with the configuration that its image has, on a free port.
+        """Start ``local-broker`` or ``cloud-broker`` with the configuration of its image, on a free port.
 
         Args:
-            name: which one.
-            extra: more lines of configuration; of the cloud's: for the port at which it is watched.
+            name: the broker.
+            extra: more lines of configuration. For the cloud's broker they apply to the port without TLS.
         """
         side, port = ("edge", self.local_port) if name == "local-broker" else ("cloud", self.cloud_port)
         text = (ROOT / side / "broker" / "mosquitto.conf").read_text()
         text = re.sub(r"^listener .*$", f"listener {port} {HOST}", text, count=1, flags=re.MULTILINE)
         if side == "cloud":
-            text = self._trusting(text)
+            text = self._with_authority(text)
+        if os.geteuid() == 0:
+            text += "\nuser root\n"  # otherwise Mosquitto changes to a user that cannot read the certificates
         config = self.folder / f"{name}.conf"
         config.write_text(f"{text}\n{extra}")
         program = self._program(name, [find_program("mosquitto"), "-c", str(config)], os.environ)
@@ -112,7 +115,7 @@ class Stack:
         return program
 
     def start_s3(self, *extra: str) -> Program:
-        """Start SeaweedFS, which keeps what it has from one start to the next; ``extra`` are more of its options."""
+        """Start SeaweedFS, which keeps its data from one start to the next; ``extra`` are more of its options."""
         data = self.folder / "s3"
         data.mkdir(exist_ok=True)
         ports = [f"-{name}.port={port}" for name, port in self._seaweed_ports.items()]
@@ -139,20 +142,20 @@ class Stack:
         return program
 
     def make_bucket(self, name: str = BUCKET) -> None:
-        """Make a bucket, unless it is there."""
+        """Create a bucket if it does not exist."""
         if name not in [bucket["Name"] for bucket in self.s3().list_buckets()["Buckets"]]:
             self.s3().create_bucket(Bucket=name)
 
     def start(self, name: str, **settings: str) -> Program:
-        """Start ``detector``, ``forwarder`` or ``s3sink``, with ``settings`` over the stack's."""
+        """Start ``detector``, ``forwarder`` or ``s3sink``, with ``settings`` that replace the stack's."""
         command = [sys.executable, "-m", MODULES[name]]
         return self._program(name, command, self.environ(name, **settings))
 
     def start_connected(self, name: str, seconds: float = 20, **settings: str) -> Program:
-        """Start a process of Facewire and wait until its links are up.
+        """Start a process of Facewire and wait until it is connected.
 
         Raises:
-            TimeoutError: they are not within ``seconds``.
+            TimeoutError: it is not connected within ``seconds``.
         """
         log = self.folder / f"{name}.log"
         before = log.read_text().count(_CONNECTED) if log.exists() else 0
@@ -186,18 +189,18 @@ class Stack:
 
     @cached_property
     def authority(self) -> Authority:
-        """The stack's own, which has let in its device."""
+        """The stack's own authority, which has enrolled its device."""
         authority = Authority(self.folder / "pki")
         authority.ensure([HOST])
         authority.enroll(DEVICE).write(self.folder, HOST)
         return authority
 
-    def in_the_open(self) -> dict[str, str]:
-        """Return settings by which a process comes in where the cloud's broker is watched, without TLS."""
+    def without_tls(self) -> dict[str, str]:
+        """Return settings with which a process connects to the cloud's broker without TLS."""
         return {"CLOUD_MQTT_PORT": str(self.watch_port), "CLOUD_MQTT_TLS": "false"}
 
     def aws(self) -> dict[str, str]:
-        """Return what boto3 needs to find the S3 server."""
+        """Return the variables with which boto3 finds the S3 server."""
         return {
             "AWS_ACCESS_KEY_ID": ACCESS_KEY,
             "AWS_SECRET_ACCESS_KEY": self.secret_key,
@@ -209,7 +212,7 @@ class Stack:
         }
 
     def s3(self) -> "S3Client":
-        """Return a client of the S3 server, past any proxy in front of it."""
+        """Return a client of the S3 server that bypasses any proxy in front of it."""
         return boto3.client(
             "s3",
             endpoint_url=f"http://{HOST}:{self.s3_port}",
@@ -224,17 +227,15 @@ class Stack:
         pages = self.s3().get_paginator("list_objects_v2").paginate(Bucket=BUCKET, Prefix=prefix)
         return [item["Key"] for page in pages for item in page.get("Contents", [])]
 
-    def _trusting(self, text: str) -> str:
+    def _with_authority(self, text: str) -> str:
         """Return the configuration of the cloud's broker with the stack's own authority."""
         text = text.replace(_PKI, str(self.authority.broker))
-        if os.geteuid() == 0:
-            text += "\nuser root\n"  # it would become somebody who cannot read the authority's files
         if self.watch_port:
             text = f"per_listener_settings true\n{text}\nlistener {self.watch_port} {HOST}\nallow_anonymous true\n"
         return text
 
     def _identity(self, process: str) -> dict[str, str]:
-        """Return where a process finds the certificate by which the cloud's broker knows it."""
+        """Return the settings with the certificate that a process uses at the cloud's broker."""
         folders = {"s3sink": self.authority.sink, "forwarder": self.folder / DEVICE}
         if process not in folders:
             return {}

@@ -1,4 +1,4 @@
-"""What can be seen of the pipeline from outside: what the local broker passes on, and what lies in S3."""
+"""Observes the pipeline from outside: messages at the local broker, and objects in S3."""
 
 import re
 import threading
@@ -7,7 +7,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
-from demo.program import HOST
+from demo.ports import HOST
 from demo.stack import BUCKET, CAMERA, Stack
 from wire import status, topics
 from wire.mqtt.connection import ConnectOptions, Message
@@ -18,18 +18,18 @@ from wire.process.lifecycle import Stop
 _FACE_KEY = re.compile(r"[^/]+/device=[^/]+/camera=[^/]+/date=[^/]+/[^/]+Z-([0-9a-f-]{36})\.jpg")
 
 
-class Watch:
-    """Listens at the local broker, as any other subscriber could."""
+class BrokerMonitor:
+    """Subscribes to faces and status at the local broker, as any other client could."""
 
     def __init__(self, stack: Stack, stop: Stop) -> None:
-        """Set up a watch over the stack's local broker; ``stop`` is told of a defect."""
+        """Set up a monitor of the stack's local broker; ``stop`` is informed of a defect."""
         self.published: Counter[str] = Counter()
-        """How often the face of each id has been published."""
+        """Number of times that each face was published, by id."""
         self.stats: dict[str, Any] = {}
-        """What the detector has said of itself last."""
+        """The detector's latest status."""
         self.listening = threading.Event()
         self.detector_gone = threading.Event()
-        """Set once the broker has told that the detector has left: there will be no more faces."""
+        """Set when the detector's last will arrives: there will be no more faces."""
         self._session = Session(
             Endpoint("local broker", HOST, stack.local_port),
             ConnectOptions("facewire-demo"),
@@ -40,11 +40,11 @@ class Watch:
         )
 
     def start(self) -> None:
-        """Begin to listen; ``listening`` is set once the broker has agreed."""
+        """Connect; ``listening`` is set when the subscription is granted."""
         self._session.start()
 
     def close(self) -> None:
-        """Say goodbye to the broker."""
+        """Disconnect from the broker."""
         self._session.close()
 
     def _take(self, message: Message) -> None:
@@ -69,44 +69,44 @@ class Listed:
 
     @property
     def face_id(self) -> str:
-        """The id in the key of a face; of any other object its whole key, which is nobody's id."""
+        """The id in the key of a face; for any other object its whole key."""
         found = _FACE_KEY.fullmatch(self.key)
         return found[1] if found else self.key
 
     @property
     def is_face(self) -> bool:
-        """Whether it is a face, and not in quarantine or something else."""
+        """Whether the object is a face, as opposed to one in quarantine."""
         return self.face_id != self.key
 
 
-class Listing:
+class BucketListing:
     """The objects in the bucket."""
 
     def __init__(self, stack: Stack) -> None:
         self.objects: list[Listed] = []
-        """As listed last, in the order of their keys: for one camera, that of their capture."""
+        """The objects of the latest listing, by key. For one camera this is the order of capture."""
         self._client = stack.s3()
         self._listed_at = 0.0
 
-    def list(self, least_seconds: float = 0.0) -> list[Listed]:
-        """List the bucket, unless that was done within ``least_seconds``, and return what is in it."""
-        if time.monotonic() - self._listed_at >= least_seconds:
+    def list(self, max_age_seconds: float = 0.0) -> list[Listed]:
+        """Return the objects in the bucket. A listing that is not older than ``max_age_seconds`` is used again."""
+        if time.monotonic() - self._listed_at >= max_age_seconds:
             pages = self._client.get_paginator("list_objects_v2").paginate(Bucket=BUCKET)
             self.objects = [Listed(item["Key"], item["Size"]) for page in pages for item in page.get("Contents", [])]
             self._listed_at = time.monotonic()
         return self.objects
 
     def read(self, key: str) -> tuple[dict[str, str], bytes]:
-        """Read an object back: its metadata and its content."""
+        """Return the metadata and the content of an object."""
         answer = self._client.get_object(Bucket=BUCKET, Key=key)
         return answer["Metadata"], answer["Body"].read()
 
 
 def faults(published: Counter[str], objects: list[Listed]) -> list[str]:
-    """Compare what was published with what is stored.
+    """Compare the published faces with the stored ones.
 
     Returns:
-        What is wrong, a line for each kind of fault; empty where every face is stored exactly once.
+        One line for each kind of fault; empty if every face is stored exactly once.
     """
     stored = Counter(item.face_id for item in objects)
     kinds = {

@@ -1,15 +1,22 @@
 #!/bin/sh
-# Pins every requirement with its hashes, for all platforms. Names no index: whoever installs uses their own.
+# Pins every requirement with its hashes, for all platforms. Names no index: pip uses the one that it is configured with.
+#
+#     lock.sh PYTHON [--upgrade]
+#
+# Without --upgrade, packages that are pinned already keep their versions. paho-mqtt never moves by itself: wire/mqtt/client.py
+# replaces private methods of one version, which the *.in files name.
 set -eu
+python=$1
+shift
 cd "$(dirname "$0")"
+case "$python" in /*) ;; *) python=../$python ;; esac
 compile() {
-    "$PYTHON" -m uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes \
+    "$python" -m uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
         --no-emit-index-url --no-emit-find-links --no-header "$@"
 }
-case "$1" in /*) PYTHON=$1 ;; *) PYTHON=../$1 ;; esac
-compile dev.in -o dev.txt
-compile film.in --no-deps -o film.txt
-compile peers.in -o peers.txt
+compile dev.in -o dev.txt "$@"
+compile film.in --no-deps -o film.txt "$@"
+compile peers.in -o peers.txt "$@"
 for image in detector forwarder pki s3sink; do
-    compile "$image.in" -c dev.txt -o "$image.txt"
+    compile "$image.in" -c dev.txt -o "$image.txt" "$@"
 done

@@ -1,6 +1,6 @@
 """``python -m tests.audit``: look up every locked package among the known vulnerabilities.
 
-Ends with 1 where one is known. A machine without a way to the advisories is told so, and nothing is claimed.
+Exits with 1 if a package has a known vulnerability. If the advisories cannot be reached, this is printed.
 """
 
 import json
@@ -8,6 +8,7 @@ import subprocess
 import sys
 
 from demo.program import ROOT
+from wire.process.command import make_parser
 
 _SECONDS = 180
 
@@ -41,7 +42,8 @@ def audit(path: str) -> tuple[list[str], int, int]:
 
 
 def main() -> int:
-    """Audit each locked file, tell what came of it, and return the exit status."""
+    """Audit each locked file, print the result, and return the exit status."""
+    make_parser("tests.audit", "Looks up every locked package among the known vulnerabilities.").parse_args()
     flaws: list[str] = []
     for path in sorted(str(path.relative_to(ROOT)) for path in ROOT.glob("requirements/*.txt")):
         try:

@@ -53,6 +53,7 @@ def left_behind(folder: Path) -> list[list[str]]:
     return found
 
 
+@pytest.mark.slow
 def test_the_demo_shows_every_face_of_a_film_in_s3(tmp_path: Path):
     """Status 0; counts and listing are printed, the contact sheet is a picture, every process has ended."""
     status, said, complaints = end(begin(tmp_path))
@@ -72,6 +73,7 @@ def test_the_demo_shows_every_face_of_a_film_in_s3(tmp_path: Path):
     assert left_behind(tmp_path) == []
 
 
+@pytest.mark.slow
 def test_the_demo_takes_a_live_camera_for_a_while(tmp_path: Path):
     """A network camera is looked through for as long as was asked, and what it showed is stored."""
     with NetworkCamera([clip("multi_face.jpg").read_bytes()], 20) as camera:
@@ -82,6 +84,7 @@ def test_the_demo_takes_a_live_camera_for_a_while(tmp_path: Path):
     assert left_behind(tmp_path) == []
 
 
+@pytest.mark.slow
 def test_a_camera_that_is_not_there_is_one_clear_line(tmp_path: Path):
     """The detector's own words and its exit status, no traceback."""
     status, said, complaints = end(begin(tmp_path, "--camera", "/nonexistent.mp4"))
@@ -92,6 +95,7 @@ def test_a_camera_that_is_not_there_is_one_clear_line(tmp_path: Path):
     assert left_behind(tmp_path) == []
 
 
+@pytest.mark.slow
 def test_a_file_that_is_no_film_is_told_in_the_detectors_words(tmp_path: Path):
     """What only the detector can find out ends the demo with the detector's exit status."""
     text = tmp_path / "film.mp4"
@@ -103,6 +107,7 @@ def test_a_file_that_is_no_film_is_told_in_the_detectors_words(tmp_path: Path):
     assert left_behind(tmp_path) == []
 
 
+@pytest.mark.slow
 def test_an_interrupted_demo_leaves_no_process(tmp_path: Path):
     """SIGTERM in the midst of it: whatever has been started ends with it."""
     demo = begin(tmp_path, "--camera", str(clip("WolfgangLanger_Pexels.mp4")))

@@ -20,9 +20,9 @@ def variables(classes: tuple[type[Settings], ...]) -> set[str]:
     return {field.upper() for cls in classes for field in cls.model_fields}
 
 
-def readme_settings() -> dict[str, str]:
-    """Variable and default of each row of the README's tables of settings."""
-    text = (ROOT / "README.md").read_text().partition("## Settings")[2].partition("\n## ")[0]
+def documented_settings() -> dict[str, str]:
+    """Variable and default of each row of the tables in docs/settings.md."""
+    text = (ROOT / "docs" / "settings.md").read_text()
     rows = re.findall(r"^\| (`[A-Z0-9_`, /]+`) \| ([^|]*) \|", text, flags=re.MULTILINE)
     return {
         name: default.strip()
@@ -32,17 +32,18 @@ def readme_settings() -> dict[str, str]:
     }
 
 
-def test_every_setting_is_in_the_readme_and_no_other():
-    """A setting without its line in the documentation fails here."""
-    assert set(readme_settings()) == variables(EDGE + CLOUD)
+def test_every_setting_is_documented_and_no_other():
+    """Those of the processes and those of the compose files."""
+    compose = of_compose_alone("docker-compose.edge.yml") | of_compose_alone("docker-compose.cloud.yml")
+    assert set(documented_settings()) == variables(EDGE + CLOUD) | compose
 
 
 @pytest.mark.parametrize("cls", EDGE + CLOUD)
-def test_the_readme_tells_the_true_defaults(cls: type[Settings]):
+def test_the_documented_defaults_are_true(cls: type[Settings]):
     """As one would write them into a file of settings."""
-    told = readme_settings()
+    documented = documented_settings()
     for field, info in cls.model_fields.items():
-        text = told[field.upper()]
+        text = documented[field.upper()]
         if info.is_required():
             assert "required" in text, field
         elif info.default_factory is not None or info.default is None:
@@ -50,6 +51,14 @@ def test_the_readme_tells_the_true_defaults(cls: type[Settings]):
         else:
             default = str(info.default).lower() if isinstance(info.default, bool) else str(info.default)
             assert f"`{default}`" in text or f"`{float(default):g}`" in text, f"{field}: {default}"
+
+
+@pytest.mark.parametrize("cls", EDGE + CLOUD)
+def test_every_setting_has_a_meaning_that_help_shows(cls: type[Settings]):
+    """The docstring of its field: a sentence or more."""
+    for variable, default, meaning in cls.describe():
+        assert default, variable
+        assert meaning.endswith("."), variable
 
 
 def of_compose_alone(file: str) -> set[str]:
@@ -74,20 +83,58 @@ def test_the_example_of_an_environment_is_complete_and_true(file: str, classes: 
         assert cls.from_environment(set_values) == cls.from_environment(set_values | shown | {"CLOUD_MQTT_PORT": ""})
 
 
-def test_commands_in_the_readme_are_targets_of_the_makefile():
-    """Nothing is promised that cannot be made."""
+DOCUMENTS = ("README.md", "ARCHITECTURE.md", "CHANGELOG.md", *(f"docs/{path.name}" for path in ROOT.glob("docs/*.md")))
+
+
+def test_commands_in_the_documentation_are_targets_of_the_makefile():
+    """And every module that is run with ``python -m`` exists."""
     targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), flags=re.MULTILINE))
-    assert set(re.findall(r"make ([a-z-]+)", (ROOT / "README.md").read_text())) <= targets
+    for document in DOCUMENTS:
+        text = (ROOT / document).read_text()
+        assert set(re.findall(r"(?:^|`)make ([a-z-]+)", text, flags=re.MULTILINE)) <= targets, document
+        for module in re.findall(r"python -m ((?:wire|edge|cloud|demo|benchmarks|scripts)[a-z0-9_.]*)", text):
+            path = ROOT / module.replace(".", "/")
+            assert path.with_suffix(".py").exists() or (path / "__main__.py").exists(), f"{document}: {module}"
 
 
 def test_files_named_in_the_documentation_are_there():
-    """In links, and in backticks that look like a path of the tree."""
-    for document in ("README.md", "ARCHITECTURE.md"):
+    """In links, their anchors too, and in backticks that look like a path of the tree."""
+    for document in DOCUMENTS:
         text = (ROOT / document).read_text()
-        links = re.findall(r"\]\((?!https?:|#)([^)#]+)", text)
+        for name, anchor in re.findall(r"\]\((?!https?:)([^)#]*)#?([^)]*)\)", text):
+            target = (ROOT / document).parent / name if name else ROOT / document
+            assert target.exists(), f"{document} names {name}"
+            if anchor:
+                headings = re.findall(r"^#+ (.*)$", target.read_text(), flags=re.MULTILINE)
+                slugs = {re.sub(r"[^a-z0-9_ -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+                assert anchor in slugs, f"{document}: {name}#{anchor}"
         paths = re.findall(r"`((?:wire|edge|cloud|demo|benchmarks|tests|requirements)/[A-Za-z0-9_./-]*)`", text)
-        for name in (*links, *paths):
+        for name in paths:
             assert (ROOT / name).exists(), f"{document} names {name}"
+
+
+def test_the_readme_is_for_five_minutes():
+    """What is longer belongs to docs/."""
+    assert len((ROOT / "README.md").read_text().splitlines()) <= 200
+
+
+def test_the_tree_in_the_architecture_has_every_module_and_no_other():
+    """Each module of wire, edge and cloud in its place; ``__main__`` goes without saying."""
+    block = (ROOT / "ARCHITECTURE.md").read_text().partition("## Files\n\n")[2].partition("\n\n")[0]
+    folders: list[tuple[int, str]] = []
+    told = set()
+    for line in block.splitlines():
+        indent = len(line) - len(line.lstrip())
+        names = re.split(r"\s{2,}", line.strip())[0].split(", ")
+        folders = [folder for folder in folders if folder[0] < indent]
+        parent = "".join(name for _, name in folders)
+        if names[0].endswith("/"):
+            folders.append((indent, names[0]))
+        elif parent.startswith(("wire/", "edge/", "cloud/")):
+            told |= {f"{parent}{name}.py" for name in names}
+    paths = {path for top in ("wire", "edge", "cloud") for path in (ROOT / top).rglob("*.py")}
+    own = {str(path.relative_to(ROOT)) for path in paths if not path.name.startswith("__")}
+    assert told == {path for path in own if not path.startswith("cloud/s3sink/admin/")}
 
 
 def test_no_file_is_over_a_megabyte_and_none_names_an_index():

@@ -1,14 +1,14 @@
 """Metrics and health, of real processes."""
 
 import re
-import urllib.request
 
 import pytest
-from prometheus_client.parser import text_string_to_metric_families
 
 from demo.film import clip
-from demo.program import HOST, ROOT, await_true, free_port
+from demo.ports import free_port
+from demo.program import ROOT, await_true
 from demo.stack import CHAIN, Stack
+from tests.scrape import scrape
 from wire.process import health
 from wire.process.lifecycle import Stop
 
@@ -33,25 +33,19 @@ def chain(stack: Stack) -> Stack:
     return stack
 
 
-def scrape(name: str) -> dict[str, float]:
-    """What Prometheus would read: sample by name and labels."""
-    with urllib.request.urlopen(f"http://{HOST}:{PORTS[name]}/metrics", timeout=10) as answer:
-        families = text_string_to_metric_families(answer.read().decode())
-    return {
-        sample.name + "".join(f"{{{key}={value}}}" for key, value in sample.labels.items()): sample.value
-        for family in families
-        for sample in family.samples
-    }
+def scraped(name: str) -> dict[str, float]:
+    """The metrics of one process of the chain."""
+    return scrape(PORTS[name])
 
 
 def test_the_numbers_of_all_processes_agree(chain: Stack):
     """What one has sent, the next has got."""
     await_true(lambda: len(chain.keys()) >= 30, 30, "faces arrive")
     chain.programs["detector"].process.send_signal(19)  # type: ignore[union-attr]  # SIGSTOP: nothing new comes
-    await_true(lambda: scrape("s3sink")["facewire_writes_underway"] == 0, 20, "all is written")
-    sink, forwarder = scrape("s3sink"), scrape("forwarder")
+    await_true(lambda: scraped("s3sink")["facewire_writes_underway"] == 0, 20, "all is written")
+    sink, forwarder = scraped("s3sink"), scraped("forwarder")
     chain.programs["detector"].process.send_signal(18)  # type: ignore[union-attr]
-    detector = scrape("detector")
+    detector = scraped("detector")
     assert sink["facewire_link_up{broker=cloud}"] == 1
     assert sink["facewire_objects_written_total"] >= 30
     assert sink["facewire_objects_quarantined_total"] == 0
@@ -67,16 +61,16 @@ def test_the_numbers_of_all_processes_agree(chain: Stack):
     assert detector["facewire_faces_dropped"] == detector["facewire_faces_unkept_total"] == 0
 
 
-def test_every_metric_is_in_the_readme_and_no_other(chain: Stack):
+def test_every_metric_is_documented_and_no_other(chain: Stack):
     """Documentation is tested."""
     await_true(lambda: len(chain.keys()) >= 1, 30, "faces arrive")
     served = {
         re.sub(r"(_bucket|_count|_sum|_created)?(\{.*)?$", "", sample)
         for name in CHAIN
-        for sample in scrape(name)
+        for sample in scraped(name)
         if not sample.partition("{")[0].endswith("_created")
     }
-    told = set(re.findall(r"`(facewire_[a-z0-9_]+)`", (ROOT / "README.md").read_text().partition("\n## Metrics")[2]))
+    told = set(re.findall(r"`(facewire_[a-z0-9_]+)`", (ROOT / "docs" / "operations.md").read_text()))
     assert served == told
 
 
@@ -104,7 +98,7 @@ def test_health_means_progress_and_says_what_hinders_it(stack: Stack, monkeypatc
     stack.start_broker("cloud-broker")
     await_true(lambda: health.read_problem("forwarder") is None, 20, "the forwarder is well again")
     stack.start("detector", CAMERA_SOURCE=str(clip("single_face.mp4")))
-    await_true(lambda: "S3 does not take" in str(health.read_problem("s3sink")), 20, "the sink says why")
+    await_true(lambda: "S3 does not accept" in str(health.read_problem("s3sink")), 20, "the sink says why")
     assert health.read_problem("detector") is None
     stack.start_s3()
     await_true(lambda: health.read_problem("s3sink") is None, 40, "the sink is well again")
@@ -113,10 +107,10 @@ def test_health_means_progress_and_says_what_hinders_it(stack: Stack, monkeypatc
 def test_a_process_that_hangs_is_not_healthy(stack: Stack, monkeypatch: pytest.MonkeyPatch):
     """Its note grows old."""
     monkeypatch.setattr("tempfile.tempdir", str(stack.folder))
-    monkeypatch.setattr(health, "STALE_SECONDS", 0.0)
+    monkeypatch.setattr(health, "MAX_AGE_SECONDS", 0.0)
     stop = Stop()
     health.write_regularly("sleeper", lambda: None, stop)
-    await_true(lambda: "no sign of life" in str(health.read_problem("sleeper")), 10, "the note is there")
+    await_true(lambda: "has not reported" in str(health.read_problem("sleeper")), 10, "the note is there")
     assert health.main(["sleeper"]) == 1
     stop.set()
     await_true(lambda: "not started" in str(health.read_problem("sleeper")), 10, "the note is gone")

@@ -1,68 +1,44 @@
-"""The tree is the diagram, and the layers hold."""
+"""The layers hold, and each process is a package with settings and locked requirements of its own."""
 
-import ast
-from pathlib import Path
+import subprocess
+import tomllib
 
-import pytest
-
-from demo.program import ROOT
+from demo.program import ROOT, find_program
 from demo.stack import MODULES
+from wire import __version__
 
 SOURCES = sorted(path for top in ("wire", "edge", "cloud") for path in (ROOT / top).rglob("*.py"))
 
 
-def imports_of(path: Path) -> set[str]:
-    """The top-level names of what a module imports, with the second level for edge and cloud."""
-    names: set[str] = set()
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.Import):
-            names |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{path}: relative import"
-            names.add(node.module or "")
-    return names
+def test_the_layers_hold():
+    """The contracts are in pyproject.toml."""
+    done = subprocess.run([find_program("lint-imports")], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout
 
 
-@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
-def test_the_layers_hold(path: Path):
-    """wire imports neither edge nor cloud; these never import each other; only wire imports paho."""
-    top = path.relative_to(ROOT).parts[0]
-    tops = {name.partition(".")[0] for name in imports_of(path)}
-    forbidden = {"wire": {"edge", "cloud"}, "edge": {"cloud"}, "cloud": {"edge"}}[top] | {"demo", "tests", "benchmarks"}
-    assert not tops & forbidden
-    assert top == "wire" or "paho" not in tops
-
-
-@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
-def test_processes_of_one_side_do_not_import_each_other(path: Path):
-    """The detector knows nothing of the forwarder: each is an image of its own."""
-    parts = path.relative_to(ROOT).parts
-    if parts[0] == "wire" or len(parts) < 3:
-        return
-    own = f"{parts[0]}.{parts[1]}"
-    assert all(
-        name == own or name.startswith(f"{own}.") for name in imports_of(path) if name.startswith(f"{parts[0]}.")
-    )
-
-
-@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
-def test_only_main_reads_the_environment(path: Path):
+def test_only_main_reads_the_environment():
     """Settings are parsed once, from a mapping passed in."""
-    text = path.read_text()
-    assert "os.getenv" not in text
-    if path.name != "__main__.py":
-        assert "os.environ" not in text.replace("os.environ.setdefault", "")
+    for path in SOURCES:
+        text = path.read_text()
+        assert "os.getenv" not in text, path
+        if path.name != "__main__.py":
+            assert "os.environ" not in text.replace("os.environ.setdefault", ""), path
 
 
-@pytest.mark.parametrize(("process", "module"), MODULES.items())
-def test_each_process_is_a_package_with_settings_and_locked_requirements(process: str, module: str):
-    """One process, one package, one settings class, one locked file with hashes."""
-    package = ROOT / module.replace(".", "/")
-    assert (package / "__main__.py").is_file()
-    assert (package / "settings.py").is_file()
-    locked = (ROOT / "requirements" / f"{process}.txt").read_text()
-    assert "--hash=sha256:" in locked
+def test_each_process_has_a_package_with_settings_and_locked_requirements():
+    """What an image installs is what is tested."""
     development = (ROOT / "requirements" / "dev.txt").read_text()
-    for line in locked.splitlines():
-        if "==" in line and not line.startswith((" ", "#")):
-            assert line.split(" ", 1)[0] in development, f"{line} differs from what is tested"
+    for process, module in MODULES.items():
+        package = ROOT / module.replace(".", "/")
+        assert (package / "__main__.py").is_file()
+        assert (package / "settings.py").is_file()
+        locked = (ROOT / "requirements" / f"{process}.txt").read_text()
+        assert "--hash=sha256:" in locked
+        for line in locked.splitlines():
+            if "==" in line and not line.startswith((" ", "#")):
+                assert line.split(" ", 1)[0] in development, f"{line} differs from what is tested"
+
+
+def test_the_version_is_stated_once_more_in_pyproject():
+    """Images carry wire/, not pyproject.toml."""
+    assert tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"] == __version__

@@ -1,4 +1,4 @@
-"""``make chaos``: kill and cut at random, then count. Ends with 1 where a face was lost or stored twice.
+"""``make chaos``: kill and cut at random, then count. Exits with 1 if a face was lost or stored twice.
 
 python -m tests.chaos [--faults 100] [--faces 3000] [--seed N] [--longest 20] [--only KIND,KIND] [--list]
 """
@@ -18,6 +18,7 @@ from tests.chaos.faults import KINDS, plan
 from tests.chaos.report import Report
 from tests.chaos.run import Run
 from tests.chaos.site import Site
+from wire.process.command import make_parser
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -47,11 +48,15 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _parse(arguments: Sequence[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser("python -m tests.chaos", description="Kill everything at random, count the faces.")
-    parser.add_argument("--faults", type=int, default=100, help="how many faults (100)")
-    parser.add_argument("--faces", type=int, default=3000, help="how many faces at least (3000)")
-    parser.add_argument("--seed", type=int, default=secrets.randbelow(1_000_000), help="of the faults (a random one)")
-    parser.add_argument("--longest", type=float, default=20.0, help="seconds that a link is out of order at most (20)")
+    parser = make_parser("tests.chaos", "Kills and cuts everything at random, and counts the faces.")
+    parser.add_argument("--faults", type=int, default=100, help="number of faults (default: %(default)s)")
+    parser.add_argument("--faces", type=int, default=3000, help="minimum number of faces (default: %(default)s)")
+    parser.add_argument(
+        "--seed", type=int, default=secrets.randbelow(1_000_000), help="seed of the faults (default: random)"
+    )
+    parser.add_argument(
+        "--longest", type=float, default=20.0, help="maximum seconds that a link is broken (default: %(default)s)"
+    )
     parser.add_argument("--only", type=_kinds, default=KINDS, metavar="KIND,KIND", help="only these faults")
     parser.add_argument("--list", action="store_true", help="list the kinds of faults")
     return parser.parse_args(arguments)
@@ -66,7 +71,7 @@ def _kinds(text: str) -> tuple[str, ...]:
 
 
 def _forget_data(folder: Path) -> None:
-    """Delete the objects and pictures of a run that went well; its logs and books stay."""
+    """Delete the objects and pictures of a successful run; its logs and its result stay."""
     for name in ("s3", "pictures", "empty"):
         shutil.rmtree(folder / name, ignore_errors=True)
 

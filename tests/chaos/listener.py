@@ -10,7 +10,7 @@ from collections.abc import Coroutine
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
-from demo.program import HOST
+from demo.ports import HOST
 
 CHUNK_BYTES = 65536
 _CALL_SECONDS = 10.0

@@ -13,7 +13,8 @@ import cv2
 import numpy as np
 
 from demo.film import clip
-from demo.program import HOST, Program
+from demo.ports import HOST
+from demo.program import Program
 from demo.stack import BUCKET, CHAIN, Stack
 from tests.chaos import ledger
 from tests.chaos.faults import ANSWERS, KILLS, LINKS, Fault

@@ -1,6 +1,6 @@
 """``python -m tests.compose``: build the images, bring up both compose files, break them, and count the faces.
 
-Ends with status 0 only where every face that was committed is in S3 exactly once, and each container is as it must be.
+The exit status is 0 only if every face that was committed is in S3 exactly once, and each container is as it must be.
 """
 
 import shutil
@@ -33,6 +33,7 @@ from tests.compose.site import (
     size_megabytes,
     wait_for,
 )
+from wire.process.command import make_parser
 
 CUT_SECONDS = 20
 """How long the forwarder is off the network."""
@@ -328,6 +329,9 @@ def seaweedfs() -> str:
 
 def main() -> int:
     """Run the trial and print its table."""
+    make_parser(
+        "tests.compose", "Builds the images, runs both compose files, breaks them, and counts the faces."
+    ).parse_args()
     console, began = Console(highlight=False, width=150), time.monotonic()
     media = ROOT / "build" / "compose" / "media"
     shutil.rmtree(media, ignore_errors=True)

@@ -1,0 +1,126 @@
+"""The command line of every program: --help, --version and --check."""
+
+import subprocess
+import sys
+
+import pytest
+
+from cloud.pki.settings import PkiSettings
+from cloud.s3sink.settings import BucketSettings, SinkSettings
+from demo.film import clip
+from demo.ports import free_port
+from demo.program import ROOT
+from demo.stack import Stack
+from edge.detector.delivery.outbox import Outbox
+from edge.detector.settings import DetectorSettings
+from edge.forwarder.settings import ForwarderSettings
+from tests.builders import make_faces
+from wire import __version__
+from wire.process.settings import Settings
+
+PROGRAMS: dict[str, type[Settings] | None] = {
+    "edge.detector": DetectorSettings,
+    "edge.forwarder": ForwarderSettings,
+    "cloud.s3sink": SinkSettings,
+    "cloud.s3sink.admin": BucketSettings,
+    "cloud.pki": PkiSettings,
+    "wire.process.health": None,
+    "demo": None,
+    "scripts.convert_yunet": None,
+    "tests.audit": None,
+    "tests.chaos": None,
+    "tests.compose": None,
+    "benchmarks.backlog": None,
+    "benchmarks.broker_durability": None,
+    "benchmarks.detector": None,
+    "benchmarks.outbox": None,
+    "benchmarks.pipeline": None,
+    "benchmarks.startup": None,
+    "benchmarks.still_scene": None,
+}
+
+
+def run(module: str, *arguments: str, environ: dict[str, str] | None = None) -> "subprocess.CompletedProcess[str]":
+    """Run a program until it ends."""
+    command = [sys.executable, "-m", module, *arguments]
+    return subprocess.run(
+        command, cwd=ROOT, env=environ or {}, capture_output=True, text=True, timeout=120, check=False
+    )
+
+
+def test_every_module_that_can_be_run_is_among_the_programs():
+    """A new program is tested here, too."""
+    tops = ("wire", "edge", "cloud", "demo", "benchmarks", "scripts", "tests")
+    paths = [path for top in tops for path in (ROOT / top).rglob("*.py")]
+    runnable = {path for path in paths if '\nif __name__ == "__main__":' in path.read_text()}
+    names = {".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__main__") for path in runnable}
+    assert names == {*PROGRAMS, "benchmarks.peers"}  # benchmarks.detector runs the peers
+
+
+@pytest.mark.parametrize("module", PROGRAMS)
+def test_every_program_answers_help_and_version(module: str):
+    """Without any setting, and without doing anything. --help lists every setting with its default and its meaning."""
+    assert run(module, "--version").stdout == f"facewire {__version__}\n"
+    shown = run(module, "--help")
+    assert (shown.returncode, shown.stderr) == (0, "")
+    assert f"python -m {module}" in shown.stdout
+    flat = " ".join(shown.stdout.split())
+    settings = PROGRAMS[module]
+    for variable, default, meaning in settings.describe() if settings is not None else ():
+        assert f"{variable} ({default}) {meaning}" in flat
+
+
+def results(done: "subprocess.CompletedProcess[str]") -> dict[str, str]:
+    """What --check printed: the result of each thing that it tried."""
+    assert done.stderr == ""
+    return {line[:16].strip(): line[16:].split()[0] for line in done.stdout.splitlines()}
+
+
+def test_check_finds_that_everything_works(stack: Stack):
+    """Status 0; nothing is changed: an outbox keeps its faces, and none is created."""
+    stack.start_servers()
+    film = str(clip("single_face.mp4"))
+    checked = run("edge.detector", "--check", environ=stack.environ(CAMERA_SOURCE=film))
+    assert results(checked) == dict.fromkeys(("settings", "camera", "model", "outbox", "local broker"), "ok")
+    assert checked.returncode == 0
+    assert not (stack.folder / "outbox.db").exists()
+    outbox = Outbox(stack.folder / "outbox.db", 1 << 30)
+    outbox.store(make_faces(3))
+    outbox.close()
+    assert "3 faces" in run("edge.detector", "--check", environ=stack.environ(CAMERA_SOURCE=film)).stdout
+    for module, name, names in (
+        ("edge.forwarder", "forwarder", ("settings", "local broker", "cloud broker")),
+        ("cloud.s3sink", "s3sink", ("settings", "cloud broker", "bucket")),
+        ("cloud.pki", "pki", ("settings", "authority")),
+    ):
+        checked = run(module, "--check", environ=stack.environ(name))
+        assert results(checked) == dict.fromkeys(names, "ok")
+        assert checked.returncode == 0
+
+
+def test_check_says_what_does_not_work(stack: Stack):
+    """Everything is tried, however much fails; the status is that of the first failure."""
+    stack.start_servers()
+    (stack.folder / "outbox.db").write_bytes(b"no database" * 1000)
+    nowhere = str(free_port())
+    checked = run(
+        "edge.detector", "--check", environ=stack.environ(CAMERA_SOURCE="/dev/video99", LOCAL_MQTT_PORT=nowhere)
+    )
+    assert results(checked) == {
+        "settings": "ok",
+        "camera": "failed",
+        "model": "ok",
+        "outbox": "failed",
+        "local broker": "failed",
+    }
+    assert checked.returncode == 66
+    assert "CAMERA_SOURCE is '/dev/video99'" in checked.stdout
+    checked = run("cloud.s3sink", "--check", environ=stack.environ("s3sink", S3_BUCKET="not-there"))
+    assert results(checked) == {"settings": "ok", "cloud broker": "ok", "bucket": "failed"}
+    assert checked.returncode == 69
+    checked = run("edge.forwarder", "--check", environ=stack.environ("s3sink", CLOUD_MQTT_PORT="no port"))
+    assert results(checked) == {"settings": "failed"}
+    assert checked.returncode == 2
+    assert "CLOUD_MQTT_PORT is 'no port': expected a port from 1 to 65535" in checked.stdout
+    checked = run("cloud.pki", "--check", environ=stack.environ("pki", PKI_FOLDER=str(stack.folder / "none")))
+    assert results(checked) == {"settings": "ok", "authority": "failed"}
