@@ -1,1 +1,1 @@
-"""What runs beside the camera: the detector, the local broker's configuration and the forwarder."""
+"""The programs of the edge: the detector, the forwarder, and the configuration of the local broker."""

@@ -9,7 +9,9 @@ from typing import Any
 import cv2
 import numpy as np
 
-from demo.program import HOST, await_true
+from demo import program
+from demo.ports import HOST
+from demo.program import await_true
 from wire import face
 from wire.face import Face
 from wire.mqtt.connection import ConnectOptions, Message
@@ -39,7 +41,7 @@ def make_face(**changes: Any) -> Face:
     """A face as in the contract's example."""
     captured_at = changes.pop("captured_at", CAPTURED_AT)
     made = Face(
-        id=face.mint_id(captured_at),
+        id=face.new_id(captured_at),
         origin=Origin("jetson-1", "door"),
         captured_at=captured_at,
         jpeg=b"\xff\xd8\xff\xd9",
@@ -88,7 +90,7 @@ class Peer:
     def await_messages(self, count: int, seconds: float = 10) -> list[Message]:
         """Wait for the first ``count`` messages."""
         with self._arrived:
-            assert self._arrived.wait_for(lambda: len(self.messages) >= count, seconds), (
+            assert self._arrived.wait_for(lambda: len(self.messages) >= count, seconds * program.PATIENCE), (
                 f"{len(self.messages)} of {count} messages within {seconds} s"
             )
             return self.messages[:count]

@@ -1,4 +1,4 @@
-"""What an operator does with the bucket: policy, lifecycle, deletion; against a real S3 server."""
+"""Administration of the bucket: policy, lifecycle and deletion, with a real S3 server."""
 
 import json
 import subprocess
@@ -12,7 +12,7 @@ import pytest
 from botocore.exceptions import ClientError
 
 from cloud.s3sink.admin import deletion, policies
-from cloud.s3sink.admin.deletion import Choice
+from cloud.s3sink.admin.deletion import Criteria
 from cloud.s3sink.objects import key_of
 from cloud.s3sink.settings import BucketSettings, SinkSettings
 from demo.program import ROOT, await_true
@@ -26,7 +26,7 @@ SETTINGS = BucketSettings(s3_bucket="my-faces", s3_prefix="site-1/faces")
 
 
 def admin(stack: Stack, *arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
-    """Run the command as an operator would."""
+    """Run the command as an operator does."""
     command = [sys.executable, "-m", "cloud.s3sink.admin", *arguments]
     return subprocess.run(
         command, cwd=ROOT, env=stack.environ(**environ), capture_output=True, text=True, timeout=60, check=False
@@ -34,20 +34,20 @@ def admin(stack: Stack, *arguments: str, **environ: str) -> subprocess.Completed
 
 
 def put(stack: Stack, bucket: str, device: str, camera: str, captured_at: datetime) -> str:
-    """Store a face; return its key."""
-    key = key_of("faces", Origin(device, camera), captured_at, face.mint_id(captured_at))
+    """Store a face and return its key."""
+    key = key_of("faces", Origin(device, camera), captured_at, face.new_id(captured_at))
     stack.s3().put_object(Bucket=bucket, Key=key, Body=b"x")
     return key
 
 
 def keys(stack: Stack, bucket: str) -> set[str]:
-    """Return what is in the bucket."""
+    """Return all keys in the bucket."""
     return {item["Key"] for item in stack.s3().list_objects_v2(Bucket=bucket).get("Contents", [])}
 
 
 @pytest.fixture
 def bucket(servers: Stack, request: pytest.FixtureRequest) -> str:
-    """A bucket of the test's own: three devices, two cameras, two days, and something in quarantine."""
+    """A bucket for one test: three devices, two cameras, two days, and objects in quarantine."""
     name = f"admin-{abs(hash(request.node.name)) % 10**9}"
     servers.make_bucket(name)
     for device in ("jetson-1", "jetson-10", "jetson-2"):
@@ -59,19 +59,19 @@ def bucket(servers: Stack, request: pytest.FixtureRequest) -> str:
     return name
 
 
-def test_the_policy_names_two_actions_on_one_bucket():
-    """A write below the prefix, and the look at the start. Nothing can be read, listed by name or deleted."""
+def test_the_policy_allows_two_actions_on_one_bucket():
+    """Writing below the prefix, and the check of the bucket at the start. Nothing can be read or deleted."""
     statements = policies.sink_policy(SETTINGS)["Statement"]
-    assert {(one["Action"], one["Resource"]) for one in statements} == {
+    assert {(statement["Action"], statement["Resource"]) for statement in statements} == {
         ("s3:PutObject", "arn:aws:s3:::my-faces/site-1/faces/*"),
         ("s3:ListBucket", "arn:aws:s3:::my-faces"),
     }
-    assert all(one["Effect"] == "Allow" for one in statements)
+    assert all(statement["Effect"] == "Allow" for statement in statements)
 
 
 @pytest.fixture
 def sink_with(stack: Stack) -> Callable[[policies.Document], dict[str, str]]:
-    """Return what makes a user of the S3 server with a policy; it returns the user's keys, as boto3 wants them."""
+    """A function that creates a user with a policy on the S3 server, and returns the credentials as AWS variables."""
     stack.start_s3("-s3.iam.readOnly=false")
     stack.make_bucket()
     address = stack.aws()["AWS_ENDPOINT_URL_S3"]
@@ -87,8 +87,8 @@ def sink_with(stack: Stack) -> Callable[[policies.Document], dict[str, str]]:
     return make
 
 
-def test_with_the_policy_the_sink_works_and_can_do_nothing_else(stack: Stack, sink_with):
-    """On a server that enforces it: neither read nor delete, and not a byte outside the prefix."""
+def test_with_the_policy_the_sink_can_write_faces_and_do_nothing_else(stack: Stack, sink_with):
+    """On a server that enforces the policy, it can neither read nor delete, nor write outside the prefix."""
     keys_of_sink = sink_with(policies.sink_policy(BucketSettings(s3_bucket=BUCKET)))
     stack.start_broker("cloud-broker")
     stack.start_connected("s3sink", **keys_of_sink)
@@ -111,11 +111,11 @@ def test_with_the_policy_the_sink_works_and_can_do_nothing_else(stack: Stack, si
             forbidden()
 
 
-@pytest.mark.parametrize("left_out", [0, 1])
-def test_without_one_of_its_statements_the_sink_does_not_work(stack: Stack, sink_with, left_out: int):
-    """So none is too many. What the sink is not allowed to write it tries again and again."""
+@pytest.mark.parametrize("omitted", [0, 1])
+def test_the_sink_needs_every_statement_of_the_policy(stack: Stack, sink_with, omitted: int):
+    """Without one of them it exits, or retries its writes forever."""
     policy = policies.sink_policy(BucketSettings(s3_bucket=BUCKET))
-    del policy["Statement"][left_out]
+    del policy["Statement"][omitted]
     keys_of_sink = sink_with(policy)
     stack.start_broker("cloud-broker")
     if policy["Statement"][0]["Action"] == "s3:PutObject":
@@ -126,20 +126,20 @@ def test_without_one_of_its_statements_the_sink_does_not_work(stack: Stack, sink
     sink = stack.start_connected("s3sink", **keys_of_sink)
     with Peer(stack.watch_port) as device:
         device.session.publish("devices/jetson-1/faces/door", make_jpeg(), qos=1).result(10)
-    await_true(lambda: "AccessDenied" in sink.output(), 10, "the sink says that it may not write")
+    await_true(lambda: "AccessDenied" in sink.output(), 10, "the sink logs that access is denied")
     assert not stack.keys()
 
 
-def test_the_policy_lets_the_sink_use_its_key_and_no_other():
-    """For KMS one more action, on that key."""
+def test_the_policy_allows_the_use_of_the_kms_key_only():
+    """With KMS there is one more action, for that key."""
     key = "arn:aws:kms:us-east-1:123456789012:key/1234abcd"
     settings = BucketSettings(s3_bucket="my-faces", s3_encryption="aws:kms", s3_kms_key_id=key)
-    (statement,) = [one for one in policies.sink_policy(settings)["Statement"] if one["Resource"] == key]
+    (statement,) = [item for item in policies.sink_policy(settings)["Statement"] if item["Resource"] == key]
     assert statement["Action"] == "kms:GenerateDataKey"
 
 
-def test_the_lifecycle_is_one_that_a_server_takes(servers: Stack):
-    """And gives back as it was."""
+def test_a_server_accepts_the_lifecycle(servers: Stack):
+    """And returns it unchanged."""
     servers.make_bucket("lifecycle")
     wanted = policies.lifecycle(BucketSettings(s3_bucket="lifecycle"), 30)
     servers.s3().put_bucket_lifecycle_configuration(Bucket="lifecycle", LifecycleConfiguration=wanted)  # type: ignore[arg-type]
@@ -149,8 +149,8 @@ def test_the_lifecycle_is_one_that_a_server_takes(servers: Stack):
     assert rule["Status"] == "Enabled"
 
 
-def test_the_commands_print_json_and_nothing_else(servers: Stack):
-    """So that it can be handed to another command."""
+def test_policy_and_lifecycle_print_only_json(servers: Stack):
+    """So that the output can be passed to another command."""
     for arguments in (["policy"], ["lifecycle", "--days", "30"]):
         done = admin(servers, *arguments)
         assert (done.returncode, done.stderr) == (0, "")
@@ -158,44 +158,44 @@ def test_the_commands_print_json_and_nothing_else(servers: Stack):
 
 
 @pytest.mark.parametrize(
-    ("choice", "goes"),
+    ("criteria", "is_deleted"),
     [
-        (Choice(device="jetson-1"), lambda key: "device=jetson-1/" in key),
-        (Choice(device="jetson-1", camera="door"), lambda key: "device=jetson-1/camera=door/" in key),
-        (Choice(day=date(2026, 11, 22)), lambda key: "date=2026-11-22/" in key),
+        (Criteria(device="jetson-1"), lambda key: "device=jetson-1/" in key),
+        (Criteria(device="jetson-1", camera="door"), lambda key: "device=jetson-1/camera=door/" in key),
+        (Criteria(day=date(2026, 11, 22)), lambda key: "date=2026-11-22/" in key),
         (
-            Choice(device="jetson-2", day=date(2026, 11, 23)),
+            Criteria(device="jetson-2", day=date(2026, 11, 23)),
             lambda key: "device=jetson-2/" in key and "date=2026-11-23/" in key,
         ),
-        (Choice(camera="yard"), lambda key: "camera=yard/" in key),
-        (Choice(device="nobody"), lambda key: False),
+        (Criteria(camera="yard"), lambda key: "camera=yard/" in key),
+        (Criteria(device="nobody"), lambda key: False),
     ],
 )
-def test_what_is_asked_for_goes_and_nothing_else(servers: Stack, bucket: str, choice: Choice, goes):
-    """A device whose name begins like another's is another device."""
+def test_only_matching_objects_are_deleted(servers: Stack, bucket: str, criteria: Criteria, is_deleted):
+    """A device whose name starts with the name of another is not affected."""
     before, client = keys(servers, bucket), servers.s3()
-    doomed = {key for key in before if goes(key)}
-    assert deletion.delete(client, bucket, deletion.find(client, bucket, "faces", choice)) == len(doomed)
-    assert keys(servers, bucket) == before - doomed
+    expected = {key for key in before if is_deleted(key)}
+    assert deletion.delete(client, bucket, deletion.find(client, bucket, "faces", criteria)) == len(expected)
+    assert keys(servers, bucket) == before - expected
 
 
-@pytest.mark.parametrize("make", [face.mint_id, lambda moment: face.id_from_hash(moment, bytes(range(10)))])
-def test_a_single_face_goes_by_its_id_alone(servers: Stack, bucket: str, make):
-    """Whoever asks for it need not know the device; a plain picture has an id too."""
+@pytest.mark.parametrize("make", [face.new_id, lambda moment: face.id_from_hash(moment, bytes(range(10)))])
+def test_a_single_face_is_deleted_by_its_id(servers: Stack, bucket: str, make):
+    """Without its device or camera. A plain picture has an id too."""
     face_id = make(CAPTURED_AT)
     key = key_of("faces", Origin("jetson-2", "yard"), CAPTURED_AT, face_id)
     before = keys(servers, bucket)
     servers.s3().put_object(Bucket=bucket, Key=key, Body=b"x")
-    shown = admin(servers, "delete", "--face", face_id, S3_BUCKET=bucket)
-    assert shown.stdout == f"s3://{bucket}/{key}\n"
+    listed = admin(servers, "delete", "--face", face_id, S3_BUCKET=bucket)
+    assert listed.stdout == f"s3://{bucket}/{key}\n"
     assert key in keys(servers, bucket)
     done = admin(servers, "delete", "--face", face_id, "--yes", S3_BUCKET=bucket)
     assert (done.returncode, done.stdout) == (0, "1 deleted\n")
     assert keys(servers, bucket) == before
 
 
-def test_earlier_versions_and_markers_of_deletion_go_too(servers: Stack):
-    """In a bucket that keeps versions, a deletion that leaves them deletes nothing."""
+def test_earlier_versions_and_delete_markers_are_deleted_too(servers: Stack):
+    """In a versioned bucket, a plain deletion only hides an object."""
     client, name = servers.s3(), "versioned"
     servers.make_bucket(name)
     client.put_bucket_versioning(Bucket=name, VersioningConfiguration={"Status": "Enabled"})
@@ -204,13 +204,13 @@ def test_earlier_versions_and_markers_of_deletion_go_too(servers: Stack):
     client.delete_object(Bucket=name, Key=key)
     other = put(servers, name, "jetson-2", "door", CAPTURED_AT)
     assert admin(servers, "delete", "--device", "jetson-1", "--yes", S3_BUCKET=name).returncode == 0
-    left = client.list_object_versions(Bucket=name)
-    assert [one["Key"] for one in left.get("Versions", [])] == [other]
-    assert not left.get("DeleteMarkers")
+    remaining = client.list_object_versions(Bucket=name)
+    assert [version["Key"] for version in remaining.get("Versions", [])] == [other]
+    assert not remaining.get("DeleteMarkers")
 
 
-def test_more_than_a_thousand_go(servers: Stack):
-    """S3 deletes a thousand at a time."""
+def test_more_than_1000_objects_are_deleted(servers: Stack):
+    """S3 deletes at most 1000 in one request."""
     servers.make_bucket("many")
     client = servers.s3()
     for number in range(1003):
@@ -225,27 +225,27 @@ def test_more_than_a_thousand_go(servers: Stack):
         (("delete", "--yes"), "expected --device, --camera, --date or --face"),
         (("delete", "--device", "../x"), "expected a name"),
         (("delete", "--date", "yesterday"), "expected a day such as 2026-11-22"),
-        (("delete", "--face", "x" * 36), "expected the id that ends a key"),
+        (("delete", "--face", "x" * 36), "expected the id at the end of a key"),
         (("lifecycle", "--days", "0"), "expected days, from 1 to"),
     ],
 )
-def test_what_cannot_be_meant_is_told_in_one_line(servers: Stack, arguments: tuple[str, ...], expected: str):
-    """And nothing is deleted."""
+def test_a_wrong_argument_is_reported_in_one_line(servers: Stack, arguments: tuple[str, ...], expected: str):
+    """Nothing is deleted."""
     done = admin(servers, *arguments)
     assert done.returncode == 2
     assert expected in done.stderr.splitlines()[-1]
 
 
-def test_a_bucket_that_is_not_there_is_told_in_one_line(servers: Stack):
-    """No traceback."""
+def test_a_missing_bucket_is_reported_in_one_line(servers: Stack):
+    """Without a traceback."""
     done = admin(servers, "delete", "--device", "d", S3_BUCKET="no-such-bucket")
     assert done.returncode == 77
     assert done.stderr.startswith("S3_BUCKET is 'no-such-bucket': ")
     assert len(done.stderr.splitlines()) == 1
 
 
-def test_encryption_is_asked_for_with_each_write(stack: Stack):
-    """And the server says that it did it."""
+def test_each_write_requests_the_encryption(stack: Stack):
+    """The server confirms it."""
     stack.start_s3()
     stack.make_bucket()
     stack.start_broker("cloud-broker")
@@ -258,10 +258,10 @@ def test_encryption_is_asked_for_with_each_write(stack: Stack):
     assert stack.s3().head_object(Bucket="faces", Key=key)["ServerSideEncryption"] == "AES256"
 
 
-def test_a_key_of_kms_without_kms_is_a_mistake():
-    """It would be ignored."""
+def test_a_kms_key_requires_kms_encryption():
+    """Otherwise the key would be ignored."""
     environ = {"S3_BUCKET": "faces", "CLOUD_MQTT_HOST": "x", "S3_KMS_KEY_ID": "alias/x"}
     with pytest.raises(ConfigurationError, match="expected S3_ENCRYPTION to be aws:kms"):
         SinkSettings.from_environment(environ)
-    said = SinkSettings.from_environment(environ | {"S3_ENCRYPTION": "aws:kms"}).encryption()
-    assert said == {"ServerSideEncryption": "aws:kms", "SSEKMSKeyId": "alias/x"}
+    parameters = SinkSettings.from_environment(environ | {"S3_ENCRYPTION": "aws:kms"}).encryption()
+    assert parameters == {"ServerSideEncryption": "aws:kms", "SSEKMSKeyId": "alias/x"}

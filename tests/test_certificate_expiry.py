@@ -1,4 +1,4 @@
-"""When a certificate expires, and how often that is said."""
+"""The expiry of a certificate, and the warnings about it."""
 
 import math
 import os
@@ -12,7 +12,7 @@ from wire.mqtt.certificate_expiry import CertificateExpiry, ExpiryReminder, iso_
 
 
 class Clock:
-    """Seconds that a test sets."""
+    """A clock that a test sets."""
 
     def __init__(self) -> None:
         self.seconds = 0.0
@@ -29,8 +29,8 @@ def write_certificate(path: Path, days: float) -> datetime:
     return certificate.not_valid_after_utc
 
 
-def test_a_warning_comes_from_a_month_ahead_and_once_a_day(capfd: pytest.CaptureFixture[str]):
-    """For each name by itself; also once it is too late."""
+def test_a_warning_is_logged_once_a_day_from_30_days_ahead(capfd: pytest.CaptureFixture[str]):
+    """For each name separately, and also after the expiry."""
     clock, soon = Clock(), datetime.now(UTC) + timedelta(days=29, hours=1)
     reminder = ExpiryReminder(clock)
     for _ in range(3):
@@ -40,13 +40,13 @@ def test_a_warning_comes_from_a_month_ahead_and_once_a_day(capfd: pytest.Capture
     clock.seconds = 86401
     reminder.remind("jetson-1", soon)
     reminder.remind("jetson-3", soon - timedelta(days=40))
-    said = "".join(capfd.readouterr())
-    assert said.count("expires soon") == said.count("has expired") == 1
-    assert iso_format(soon) in said
+    logged = "".join(capfd.readouterr())
+    assert logged.count("expires soon") == logged.count("has expired") == 1
+    assert iso_format(soon) in logged
 
 
-def test_a_certificate_that_is_replaced_is_read_again(tmp_path: Path):
-    """One that cannot be read, or is none, leaves what was known."""
+def test_a_replaced_certificate_is_read_again(tmp_path: Path):
+    """If the file cannot be read, the last known expiry is kept."""
     path = tmp_path / "cert.pem"
     certificate = CertificateExpiry(path)
     assert certificate.expires is None
@@ -62,8 +62,8 @@ def test_a_certificate_that_is_replaced_is_read_again(tmp_path: Path):
     assert certificate.expires == second
 
 
-def test_without_a_certificate_nothing_expires():
-    """Not a number, so that no alert goes off."""
+def test_without_a_certificate_there_is_no_expiry():
+    """The metric is NaN, so no alert fires."""
     certificate = CertificateExpiry(None)
     certificate.step()
     assert certificate.text is None

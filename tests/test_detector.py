@@ -1,4 +1,4 @@
-"""Seeing: the model, the tracker, the crop, and the detector's step."""
+"""The model's interface, the crops, and the detector from frames to faces."""
 
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -29,29 +29,29 @@ from wire.process.lifecycle import Stop
 
 @pytest.fixture(scope="module")
 def people() -> Any:
-    """1000 x 667 pixels, five people."""
+    """A picture of five people, 1000 x 667 pixels."""
     return cv2.imread(str(clip("multi_face.jpg")))
 
 
-def test_every_face_is_found_with_its_landmarks_within_its_box(people: Any):
-    """Eyes above the mouth, right eye on the left side of the picture."""
-    found = FaceDetector(640, 0.7).detect(people)
-    assert len(found) == 5
-    for one in found:
-        x, y, width, height = one.box
-        right_eye, left_eye, nose, right_mouth, left_mouth = one.landmarks
-        assert all(x <= px <= x + width and y <= py <= y + height for px, py in one.landmarks)
+def test_every_face_is_detected_with_its_landmarks_in_its_box(people: Any):
+    """The eyes are above the mouth, and the right eye is on the left side of the picture."""
+    detections = FaceDetector(640, 0.7).detect(people)
+    assert len(detections) == 5
+    for face in detections:
+        x, y, width, height = face.box
+        right_eye, left_eye, nose, right_mouth, left_mouth = face.landmarks
+        assert all(x <= px <= x + width and y <= py <= y + height for px, py in face.landmarks)
         assert right_eye[0] < left_eye[0]
         assert right_mouth[0] < left_mouth[0]
         assert max(right_eye[1], left_eye[1]) < nose[1] < min(right_mouth[1], left_mouth[1])
-        assert 0.7 <= one.confidence <= 1
+        assert 0.7 <= face.confidence <= 1
 
 
 @pytest.mark.parametrize("size", [320, 640, 2000])
-def test_boxes_are_in_pixels_of_the_frame_whatever_the_model_sees(people: Any, size: int):
-    """Scaled down for the model, never up, and back."""
-    reference = {_centre(one.box) for one in FaceDetector(1000, 0.6).detect(people)}
-    found = {_centre(one.box) for one in FaceDetector(size, 0.6).detect(people)}
+def test_boxes_are_in_pixels_of_the_frame_for_any_input_size(people: Any, size: int):
+    """Frames are scaled down for the model, never up."""
+    reference = {_centre(face.box) for face in FaceDetector(1000, 0.6).detect(people)}
+    found = {_centre(face.box) for face in FaceDetector(size, 0.6).detect(people)}
     assert len(found) == 5
     for x, y in found:
         assert min((x - rx) ** 2 + (y - ry) ** 2 for rx, ry in reference) < 15**2
@@ -63,18 +63,18 @@ def _centre(box: tuple[float, float, float, float]) -> tuple[float, float]:
 
 @pytest.mark.parametrize("shape", [(1, 1), (3, 2000), (2000, 3), (361, 639), (720, 1280)])
 def test_a_frame_of_any_size_can_be_searched(shape: tuple[int, int]):
-    """A grey one has no face."""
+    """No face is found in a grey frame."""
     assert FaceDetector(640, 0.7).detect(np.full((*shape, 3), 128, np.uint8)) == []
 
 
-@pytest.mark.parametrize("damage", ["missing", "cut short", "one byte"])
-def test_a_model_that_cannot_be_read_is_named(tmp_path: Path, damage: str):
-    """In one line, with what was expected."""
+@pytest.mark.parametrize("fault", ["missing", "truncated", "one byte"])
+def test_a_missing_or_damaged_model_is_an_error(tmp_path: Path, fault: str):
+    """The message is one line."""
     content = bytearray(WHOLE.read())
     path = tmp_path / WHOLE.name
-    if damage == "cut short":
+    if fault == "truncated":
         path.write_bytes(content[:1000])
-    elif damage == "one byte":
+    elif fault == "one byte":
         content[100_000] ^= 1
         path.write_bytes(content)
     with pytest.raises(ConfigurationError, match="model") as caught:
@@ -88,14 +88,14 @@ boxes = st.tuples(*[st.floats(-5000, 5000)] * 2, *[st.floats(0.1, 5000)] * 2)
 
 @given(boxes, st.integers(1, 3000), st.integers(1, 3000))
 def test_a_clamped_box_lies_in_the_frame(box, width: int, height: int):
-    """And has at least one pixel, wherever the model saw it."""
+    """It has at least one pixel, wherever the box is."""
     x, y, wide, high = clamp(box, width, height)
     assert 0 <= x < x + wide <= width
     assert 0 <= y < y + high <= height
 
 
 def test_the_margin_is_added_on_each_side_and_clamped():
-    """A quarter of a box of 100 x 80 is 25 and 20 pixels."""
+    """A margin of 0.25 is 25 and 20 pixels for a box of 100 x 80."""
     image = np.arange(200 * 300 * 3, dtype=np.uint8).reshape(200, 300, 3)
     assert crop(image, (100, 60, 100, 80), 0.25).shape == (120, 150, 3)
     assert np.array_equal(crop(image, (100, 60, 100, 80), 0.25), image[40:160, 75:225])
@@ -103,8 +103,8 @@ def test_the_margin_is_added_on_each_side_and_clamped():
 
 
 @pytest.mark.parametrize("max_bytes", [4096, 20_000, 120_000])
-def test_quality_gives_way_until_the_jpeg_fits(max_bytes: int):
-    """Then size, for a picture that no quality makes small enough."""
+def test_quality_and_resolution_are_reduced_until_the_jpeg_fits(max_bytes: int):
+    """The proportions stay the same."""
     noise = np.random.default_rng(1).integers(0, 256, (900, 700, 3), dtype=np.uint8)
     jpeg = encode_jpeg(noise, 90, max_bytes)
     assert len(jpeg) <= max_bytes
@@ -113,13 +113,13 @@ def test_quality_gives_way_until_the_jpeg_fits(max_bytes: int):
 
 
 def test_a_jpeg_that_fits_keeps_the_quality_asked_for():
-    """Nothing gives way without need."""
+    """It is the JPEG that OpenCV encodes with that quality."""
     image = np.full((100, 100, 3), 77, np.uint8)
     assert encode_jpeg(image, 90, 120_000) == cv2.imencode(".jpg", image, (cv2.IMWRITE_JPEG_QUALITY, 90))[1].tobytes()
 
 
 class RecordingDelivery:
-    """A delivery that only remembers the faces."""
+    """A delivery that only records the faces."""
 
     pending = 0
 
@@ -152,7 +152,7 @@ class FrameList(VideoFile):
 
 
 def faces_sent(frames: list[Frame], **environ: str) -> list[Face]:
-    """Run the detector on ``frames``, and return the faces that it sends."""
+    """Run the detector on ``frames``, and return the faces that it stores for delivery."""
     settings = DetectorSettings.from_environment({"DEVICE_ID": "jetson-1", "CAMERA_NAME": "door"} | environ)
     delivery: Any = RecordingDelivery()
     model = FaceDetector(settings.detect_size, min(settings.face_confidence, WEAK_CONFIDENCE))
@@ -163,33 +163,33 @@ def faces_sent(frames: list[Frame], **environ: str) -> list[Face]:
     return faces
 
 
-def test_a_face_is_handed_over_with_all_that_is_known(people: Any):
-    """Its picture decodes to the crop; time, size, place and model are the frame's and the settings'."""
+def test_a_face_has_all_its_attributes(people: Any):
+    """They come from the frame, the detection and the settings. The JPEG is the crop."""
     captured_at = datetime(2026, 11, 22, 15, 4, 5, 123456, tzinfo=UTC)
     frames = [Frame(people, captured_at, 0.0)]
     faces = faces_sent(frames, DEVICE_LATITUDE="41.8781", DEVICE_LONGITUDE="-87.6298")
     assert len(faces) == 5
-    assert {seen.track for seen in faces} == {1, 2, 3, 4, 5}
-    for seen in faces:
-        picture = picture_of(seen.jpeg)
-        assert picture.shape[0] >= seen.box[3]
-        assert picture.shape[1] >= seen.box[2]
-        assert seen.framesize == (1000, 667)
-        assert seen.captured_at == captured_at.replace(microsecond=123000)
-        assert (seen.latitude, seen.longitude) == (41.8781, -87.6298)
-        assert len(seen.jpeg) <= 120_000
+    assert {face.track for face in faces} == {1, 2, 3, 4, 5}
+    for face in faces:
+        picture = picture_of(face.jpeg)
+        assert picture.shape[0] >= face.box[3]
+        assert picture.shape[1] >= face.box[2]
+        assert face.framesize == (1000, 667)
+        assert face.captured_at == captured_at.replace(microsecond=123000)
+        assert (face.latitude, face.longitude) == (41.8781, -87.6298)
+        assert len(face.jpeg) <= 120_000
 
 
 def test_small_faces_are_not_sent(people: Any):
     """FACE_MIN_SIZE is the shorter side of the box, in pixels of the frame."""
-    sizes = sorted(min(found.box[2:]) for found in FaceDetector(640, 0.7).detect(people))
+    sizes = sorted(min(detection.box[2:]) for detection in FaceDetector(640, 0.7).detect(people))
     faces = faces_sent([Frame(people, datetime.now(UTC), 0.0)], FACE_MIN_SIZE=str(round(sizes[2])))
     assert len(faces) == sum(size >= round(sizes[2]) for size in sizes)
     assert 2 <= len(faces) <= 3
 
 
-def test_every_image_of_a_folder_is_a_scene_of_its_own(people: Any):
-    """The same people in the next picture are sent again; in the next frame of a film they are not."""
+def test_the_same_people_are_sent_again_in_a_new_scene(people: Any):
+    """In the next frame of the same scene they are not."""
     frames = [Frame(people, datetime.now(UTC), clock, new_scene=new) for clock, new in ((0.0, True), (0.1, False))]
     assert len(faces_sent(frames)) == 5
     assert len(faces_sent([*frames, Frame(people, datetime.now(UTC), 0.2, new_scene=True)])) == 10

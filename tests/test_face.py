@@ -1,4 +1,4 @@
-"""The contract: what a face is on the wire."""
+"""The contract: a face on the wire."""
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -19,7 +19,7 @@ ORIGIN = Origin("jetson-1", "door")
 
 
 def test_golden_file_pins_every_byte_on_the_wire():
-    """A change of these bytes is a change of the contract with every face that is already in an outbox."""
+    """A change of these bytes breaks the contract for every face that is already in an outbox."""
     golden = make_face(id="01938c3e-0000-7abc-8def-0123456789ab", captured_at=_time_of("01938c3e-0000"))
     golden = replace(golden, latitude=41.8781, longitude=-87.6298)
     packed = face.encode(golden).pack()
@@ -34,8 +34,8 @@ def _time_of(prefix: str) -> datetime:
     return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=milliseconds)
 
 
-def test_attributes_read_as_the_contract_says():
-    """Names, order and form of every attribute."""
+def test_attributes_are_encoded_as_in_the_contract():
+    """Name, order and format of every attribute."""
     seen = make_face()
     assert dict(face.encode(seen).user_properties) == {
         "specversion": "1.0",
@@ -54,17 +54,17 @@ def test_attributes_read_as_the_contract_says():
     assert face.encode(seen).correlation_data == seen.id.encode()
 
 
-def test_an_id_is_a_uuid7_of_the_capture_time():
-    """The S3 key follows from device, camera and id, so the id must carry the time."""
-    minted = face.mint_id(CAPTURED_AT)
+def test_an_id_is_a_uuid7_with_the_capture_time():
+    """The S3 key is derived from device, camera and id, so the id must contain the time."""
+    minted = face.new_id(CAPTURED_AT)
     assert minted[14] == "7"
     assert minted[19] in "89ab"
     assert face.time_of_id(minted) == CAPTURED_AT
-    assert len({face.mint_id(CAPTURED_AT) for _ in range(1000)}) == 1000
+    assert len({face.new_id(CAPTURED_AT) for _ in range(1000)}) == 1000
 
 
-def test_an_id_from_a_hash_is_the_same_for_the_same_picture_at_the_same_time():
-    """A plain JPEG that is delivered twice at once is one object."""
+def test_an_id_from_a_hash_depends_only_on_hash_and_time():
+    """A plain JPEG that is delivered twice in the same millisecond is one object."""
     first = face.id_from_hash(CAPTURED_AT, b"0123456789")
     assert first == face.id_from_hash(CAPTURED_AT, b"0123456789xyz")
     assert first != face.id_from_hash(CAPTURED_AT, b"1123456789")
@@ -72,14 +72,14 @@ def test_an_id_from_a_hash_is_the_same_for_the_same_picture_at_the_same_time():
 
 
 def changed(**changes: str | None) -> Properties:
-    """Properties of a face with attributes changed, or left out where they are None."""
+    """Properties of a face with changed attributes. An attribute that is None is omitted."""
     attributes = dict(face.encode(make_face()).user_properties) | changes
     return Properties(user_properties=tuple((name, value) for name, value in attributes.items() if value is not None))
 
 
 @pytest.mark.parametrize("name", face.REQUIRED)
 def test_a_missing_attribute_is_named(name: str):
-    """Whichever it is."""
+    """In the error message."""
     with pytest.raises(BadMessage, match=f"{name} is missing"):
         face.decode(changed(**{name: None}), b"", ORIGIN)
 
@@ -116,26 +116,26 @@ def test_a_missing_attribute_is_named(name: str):
     ],
 )
 def test_a_wrong_attribute_is_named(name: str, value: str):
-    """So that the reason in quarantine says what to mend."""
+    """So that the reason in quarantine says what is wrong."""
     with pytest.raises(BadMessage, match=name):
         face.decode(changed(**{name: value}), b"", ORIGIN)
 
 
-def test_a_doubled_attribute_is_refused():
-    """Two ids in one message are no id."""
+def test_a_repeated_attribute_is_rejected():
+    """A message with two ids has no valid id."""
     twice = changed().user_properties
-    with pytest.raises(BadMessage, match="id is given twice"):
+    with pytest.raises(BadMessage, match="id is repeated"):
         face.decode(Properties(user_properties=(*twice, ("id", "x"))), b"", ORIGIN)
 
 
 def test_correlation_data_must_be_the_id():
-    """Else a receipt could be asked for in another face's name."""
+    """Otherwise a message could request a receipt for another face."""
     with pytest.raises(BadMessage, match="correlation"):
         face.decode(replace(changed(), correlation_data=b"another"), b"", ORIGIN)
 
 
-def test_strange_user_properties_are_passed_over():
-    """CloudEvents may carry extensions that we do not know."""
+def test_unknown_user_properties_are_ignored():
+    """CloudEvents may have extensions."""
     extended = Properties(user_properties=(("traceparent", "00-ab"), *changed().user_properties))
     assert face.decode(extended, b"", ORIGIN).track == 17
 
@@ -147,8 +147,8 @@ def test_strange_user_properties_are_passed_over():
     track=st.integers(0, 999_999_999),
     place=st.none() | st.tuples(st.floats(-90, 90), st.floats(-180, 180)),
 )
-def test_decoding_gives_back_what_was_encoded(milliseconds, confidence, box, track, place):
-    """To the precision of the wire, for any face."""
+def test_decoding_restores_the_encoded_face(milliseconds, confidence, box, track, place):
+    """For any face, to the precision of the encoding."""
     captured_at = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=milliseconds)
     latitude, longitude = place or (None, None)
     sent = make_face(
@@ -163,7 +163,7 @@ def test_decoding_gives_back_what_was_encoded(milliseconds, confidence, box, tra
 
 
 @given(st.lists(st.tuples(st.text(max_size=20), st.text(max_size=40)), max_size=12))
-def test_decoding_anything_else_is_a_bad_message(user_properties):
-    """And never another error."""
+def test_decoding_other_properties_raises_bad_message(user_properties):
+    """No other exception is raised."""
     with pytest.raises(BadMessage):
         face.decode(Properties(user_properties=tuple(user_properties)), b"", ORIGIN)

@@ -1,4 +1,4 @@
-"""False alarms: what is doubtful, and that no person is."""
+"""False positives: implausible detections are rejected, and people are not."""
 
 from dataclasses import replace
 from datetime import timedelta
@@ -23,7 +23,7 @@ RABBIT = Detection(
     ((388.0, 262.0), (468.0, 262.0), (440.0, 278.0), (395.0, 345.0), (455.0, 345.0)),
     0.79,
 )
-"""As the model sees a cartoon's rabbit: the nose right below the eyes."""
+"""A detection of a cartoon rabbit: its nose is right below its eyes."""
 PERSON = replace(RABBIT, landmarks=(*RABBIT.landmarks[:2], (435.0, 305.0), *RABBIT.landmarks[3:]), confidence=0.75)
 
 
@@ -38,19 +38,19 @@ def frames(count: int) -> list[Frame]:
 
 @pytest.mark.parametrize("size", [320, 640])
 @pytest.mark.parametrize("name", ["single_face.mp4", "face_noface.mov", "WolfgangLanger_Pexels.mp4", "pan"])
-def test_no_face_of_a_film_of_people_is_doubtful(name: str, size: int):
-    """Whatever way they look, whole or cut, every detection that the score lets pass."""
-    detector, seen, doubtful = FaceDetector(size, 0.7), 0, 0
+def test_no_face_in_a_film_of_people_is_rejected(name: str, size: int):
+    """Every detection with the required score, in any pose, whole or cut off."""
+    detector, detected, rejected = FaceDetector(size, 0.7), 0, 0
     for frame in VideoFile(pan_film() if name == "pan" else clip(name), loop=False).frames(Stop()):
-        for found in detector.detect(frame.image):
-            seen += 1
-            doubtful += is_false_positive(found, (frame.image.shape[1], frame.image.shape[0]))
-    assert seen >= 72
-    assert doubtful <= 0.005 * seen
+        for detection in detector.detect(frame.image):
+            detected += 1
+            rejected += is_false_positive(detection, (frame.image.shape[1], frame.image.shape[0]))
+    assert detected >= 72
+    assert rejected <= 0.005 * detected
 
 
-def test_a_muzzle_is_doubtful_unless_the_model_is_sure():
-    """By its landmarks; where the edge cuts it, they say nothing."""
+def test_a_muzzle_is_rejected_unless_its_score_is_high():
+    """It is rejected by its landmarks, which are not used if the edge of the frame cuts it off."""
     assert is_false_positive(RABBIT, (960, 540))
     assert not is_false_positive(replace(RABBIT, confidence=0.9), (960, 540))
     assert not is_false_positive(RABBIT, (450, 540))
@@ -59,46 +59,46 @@ def test_a_muzzle_is_doubtful_unless_the_model_is_sure():
     )
 
 
-def test_an_animal_is_not_sent_and_counted():
-    """But for FACE_INTERVAL=0, which sends every detection."""
+def test_a_rejected_detection_is_counted_and_not_sent():
+    """Except with FACE_INTERVAL=0, which sends every detection."""
     scene = scene_of()
-    assert [candidate for frame in frames(30) for candidate in scene.see(frame, [RABBIT])] + scene.end() == []
-    assert (scene.faces, scene.doubted) == (0, 30)
+    assert [candidate for frame in frames(30) for candidate in scene.update(frame, [RABBIT])] + scene.end() == []
+    assert (scene.faces, scene.false_positives) == (0, 30)
     every = scene_of(FACE_INTERVAL="0")
-    assert len([candidate for frame in frames(30) for candidate in every.see(frame, [RABBIT])]) == 30
+    assert len([candidate for frame in frames(30) for candidate in every.update(frame, [RABBIT])]) == 30
 
 
-def test_a_weak_face_is_sent_once_it_is_seen_again():
-    """A confident one at first sight; one that is seen in a single frame never."""
+def test_a_face_with_a_low_score_is_sent_once_it_is_detected_in_a_second_frame():
+    """With a higher score it is sent at once. Detected in a single frame only, it is never sent."""
     scene = scene_of()
     first, second, *rest = frames(80)
-    assert scene.see(first, [PERSON]) == []
-    assert [candidate.captured_at for candidate in scene.see(second, [PERSON])] == [second.captured_at]
+    assert scene.update(first, [PERSON]) == []
+    assert [candidate.captured_at for candidate in scene.update(second, [PERSON])] == [second.captured_at]
     confident = scene_of()
-    assert len(confident.see(first, [replace(PERSON, confidence=0.81)])) == 1
+    assert len(confident.update(first, [replace(PERSON, confidence=0.81)])) == 1
     passing = scene_of()
     candidates = [
-        *passing.see(first, [PERSON]),
-        *(candidate for frame in (second, *rest) for candidate in passing.see(frame, [])),
+        *passing.update(first, [PERSON]),
+        *(candidate for frame in (second, *rest) for candidate in passing.update(frame, [])),
     ]
     assert candidates + passing.end() == []
-    assert passing.doubted == 1
+    assert passing.false_positives == 1
 
 
-def test_in_a_scene_of_one_picture_nobody_needs_to_be_seen_again():
-    """As in a folder of images."""
+def test_a_scene_of_a_single_frame_needs_no_second_one():
+    """A folder of images has such scenes."""
     scene = scene_of()
     frame = frames(1)[0]
-    assert scene.see(frame, [PERSON]) == []
-    assert len(scene.see(frame, [PERSON])) == 1
+    assert scene.update(frame, [PERSON]) == []
+    assert len(scene.update(frame, [PERSON])) == 1
     assert len(scene.end()) == 1
 
 
-def test_grass_bricks_and_noise_have_no_face():
-    """At the score that is asked for."""
+def test_noise_has_no_face():
+    """No detection in blurred noise, which resembles grass or bricks, has the default score."""
     random: Any = np.random.default_rng(1)
     detector = FaceDetector(640, WEAK_CONFIDENCE)
     for blur in (0.5, 2, 6, 15):
         noise = cv2.GaussianBlur(random.integers(0, 256, (480, 640, 3)).astype(np.float32), (0, 0), blur)
         picture = cv2.normalize(noise, None, 0, 255, cv2.NORM_MINMAX).astype(np.uint8)  # type: ignore[call-overload]
-        assert [found for found in detector.detect(picture) if found.confidence >= 0.7] == []
+        assert [detection for detection in detector.detect(picture) if detection.confidence >= 0.7] == []

@@ -168,9 +168,7 @@ def test_an_image_of_a_process_is_locked_layered_and_holds_its_own_package_alone
     text = (ROOT / f"Dockerfile.{process}").read_text()
     side = MODULES[process].partition(".")[0]
     copied = [
-        tuple(arguments.split())
-        for name, arguments in instructions(ROOT / f"Dockerfile.{process}")
-        if name == "COPY"
+        tuple(arguments.split()) for name, arguments in instructions(ROOT / f"Dockerfile.{process}") if name == "COPY"
     ]
     assert copied == [
         (f"requirements/{process}.txt", "/tmp/locked.txt"),  # noqa: S108 (the builder's own)
@@ -225,10 +223,9 @@ def test_the_workflow_builds_every_image_for_both_architectures_after_ci():
 
 def test_shellcheck_finds_nothing():
     """In every script."""
-    scripts = subprocess.run(["git", "ls-files", "*.sh", ".ci/run"], cwd=ROOT, capture_output=True, text=True, check=True)
-    done = subprocess.run(
-        [find_program("shellcheck"), *scripts.stdout.split()], cwd=ROOT, capture_output=True, text=True, check=False
-    )
+    scripts = [*ROOT.rglob("*/broker/*.sh"), *ROOT.glob("*/*.sh"), ROOT / ".ci" / "run"]
+    assert len(scripts) > 5
+    done = subprocess.run([find_program("shellcheck"), *scripts], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout
 
 

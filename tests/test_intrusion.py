@@ -180,9 +180,9 @@ def test_certificate_signed_by_a_device(cloud: Stack, record: Record):
     assert own.key_file is not None
     from cryptography import x509
 
-    from cloud.pki.certificates import read_key
+    from cloud.pki.certificates import load_key
 
-    device = Identity(x509.load_pem_x509_certificate(own.cert_file.read_bytes()), read_key(own.key_file.read_bytes()))
+    device = Identity(x509.load_pem_x509_certificate(own.cert_file.read_bytes()), load_key(own.key_file.read_bytes()))
     tls = forged(cloud, device, DEVICE)
     assert tls.cert_file is not None
     tls.cert_file.write_bytes(tls.cert_file.read_bytes() + own.cert_file.read_bytes())
@@ -415,9 +415,7 @@ def test_a_flood_of_junk(cloud: Stack, honest: Honest, record: Record, seconds: 
     megabytes = sink.memory_info().rss / 1e6
     assert megabytes < SINK_MEGABYTES
     assert broker_megabytes(cloud) < BROKER_MEGABYTES
-    record(
-        f"{sent} messages of junk in {seconds} s", f"others wait {slowest:.1f} s at most; sink {megabytes:.0f} MB"
-    )
+    record(f"{sent} messages of junk in {seconds} s", f"others wait {slowest:.1f} s at most; sink {megabytes:.0f} MB")
 
 
 def test_a_slow_reader(cloud: Stack, honest: Honest, record: Record):

@@ -1,4 +1,4 @@
-"""The broker at the edge, started as its image starts it."""
+"""The local broker, started as its image starts it."""
 
 import os
 import re
@@ -9,7 +9,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from demo.program import HOST, ROOT, Program, await_true, find_program, free_port, listens
+from demo.ports import HOST, free_port
+from demo.program import ROOT, Program, await_true, find_program, listens
 from demo.stack import Stack
 from tests.builders import Peer, make_jpeg
 
@@ -18,7 +19,7 @@ BROKER = ROOT / "edge" / "broker"
 
 
 class Broker:
-    """A local broker in a folder of its own."""
+    """A local broker with its own folder."""
 
     def __init__(self, folder: Path, **environ: str) -> None:
         self.folder, self.port = folder, free_port()
@@ -31,12 +32,12 @@ class Broker:
         await_true(lambda: listens(self.port) or not self.program.running, 10, "the broker listens")
 
     def health(self) -> int:
-        """The exit status of the image's own health check."""
+        """The exit status of the image's health check."""
         command = ["sh", str(BROKER / "health.sh"), str(self.folder), str(self.port)]
         return subprocess.run(command, capture_output=True, timeout=20, check=False).returncode
 
-    def let_in(self, *words: str) -> bool:
-        """Whether somebody with these credentials may publish."""
+    def accepts(self, *options: str) -> bool:
+        """Whether a client with these options, such as credentials, may publish."""
         command = [
             find_program("mosquitto_pub"),
             "-h",
@@ -50,12 +51,12 @@ class Broker:
             "-m",
             "x",
         ]
-        return subprocess.run([*command, *words], capture_output=True, timeout=20, check=False).returncode == 0
+        return subprocess.run([*command, *options], capture_output=True, timeout=20, check=False).returncode == 0
 
 
 @pytest.fixture
 def start(tmp_path: Path, _servers_are_installed: None) -> Iterator[Callable[..., Broker]]:
-    """Return what starts a broker; it is ended after the test."""
+    """A function that starts a broker, which is stopped after the test."""
     started: list[Broker] = []
 
     def start(**environ: str) -> Broker:
@@ -67,23 +68,23 @@ def start(tmp_path: Path, _servers_are_installed: None) -> Iterator[Callable[...
         broker.program.kill()
 
 
-def test_without_a_password_everybody_on_the_host_may_come_in(start: Callable[..., Broker]):
-    """It listens on loopback and on the containers' own network, and nowhere else."""
+def test_without_a_password_every_client_on_the_host_is_accepted(start: Callable[..., Broker]):
+    """The broker listens only on the loopback interface and on the containers' network."""
     broker = start()
-    assert broker.let_in()
+    assert broker.accepts()
     assert broker.health() == 0
 
 
 @pytest.mark.parametrize("from_file", [False, True])
-def test_with_a_password_nobody_comes_in_without_it(start: Callable[..., Broker], tmp_path: Path, from_file: bool):
-    """From a variable or from a file; it stands hashed on disk, and in no process's command line."""
+def test_with_a_password_other_clients_are_refused(start: Callable[..., Broker], tmp_path: Path, from_file: bool):
+    """The password is set by a variable or a file, stored as a hash, and in no process's command line."""
     secret = tmp_path / "secret"
     secret.write_text(SECRET + "\n")
     given = {"LOCAL_MQTT_PASSWORD_FILE": str(secret)} if from_file else {"LOCAL_MQTT_PASSWORD": SECRET}
     broker = start(LOCAL_MQTT_USERNAME="jetson", **given)
-    assert not broker.let_in()
-    assert not broker.let_in("-u", "jetson", "-P", "wrong")
-    assert broker.let_in("-u", "jetson", "-P", SECRET)
+    assert not broker.accepts()
+    assert not broker.accepts("-u", "jetson", "-P", "wrong")
+    assert broker.accepts("-u", "jetson", "-P", SECRET)
     assert broker.health() == 0
     assert SECRET not in (tmp_path / "passwords").read_text()
     assert (tmp_path / "passwords").stat().st_mode & 0o077 == 0
@@ -91,23 +92,23 @@ def test_with_a_password_nobody_comes_in_without_it(start: Callable[..., Broker]
     assert not [line for line in lines if SECRET in line]
 
 
-def test_a_name_without_a_password_is_a_mistake(start: Callable[..., Broker]):
-    """Not an open door."""
+def test_a_user_name_without_a_password_is_an_error(start: Callable[..., Broker]):
+    """The broker ends instead of accepting every client."""
     broker = start(LOCAL_MQTT_USERNAME="jetson")
     assert broker.program.wait(10) == 2
     assert "LOCAL_MQTT_USERNAME is 'jetson', LOCAL_MQTT_PASSWORD is not set" in broker.program.output()
 
 
 @pytest.mark.parametrize("password", ["a:b", " a", "a "])
-def test_a_password_that_would_lock_everybody_out_is_a_mistake(start: Callable[..., Broker], password: str):
-    """Mosquitto's file of passwords and its clients' options cannot hold it."""
+def test_a_password_that_mosquitto_cannot_handle_is_an_error(start: Callable[..., Broker], password: str):
+    """Neither Mosquitto's password file nor the options file of its clients can contain it."""
     broker = start(LOCAL_MQTT_USERNAME="jetson", LOCAL_MQTT_PASSWORD=password)
     assert broker.program.wait(10) == 2
-    assert "expected neither a colon nor a space at an end" in broker.program.output()
+    assert "expected no colon, and no space at either end" in broker.program.output()
 
 
-def test_detector_and_forwarder_come_in_with_the_password(stack: Stack, start: Callable[..., Broker]):
-    """The whole chain with a password at the edge and certificates to the cloud."""
+def test_the_forwarder_connects_with_the_password(stack: Stack, start: Callable[..., Broker]):
+    """It forwards a face, with a password at the edge and certificates in the cloud."""
     broker = start(LOCAL_MQTT_USERNAME="jetson", LOCAL_MQTT_PASSWORD=SECRET)
     stack.local_port = broker.port
     stack.settings |= {"LOCAL_MQTT_USERNAME": "jetson", "LOCAL_MQTT_PASSWORD": SECRET}
@@ -116,7 +117,7 @@ def test_detector_and_forwarder_come_in_with_the_password(stack: Stack, start: C
     picture = stack.folder / "picture.jpg"
     picture.write_bytes(make_jpeg())
     with Peer(stack.watch_port, "devices/+/faces/#") as cloud:
-        assert broker.let_in("-u", "jetson", "-P", SECRET)
+        assert broker.accepts("-u", "jetson", "-P", SECRET)
         (message,) = cloud.await_messages(1)
     assert message.topic == "devices/jetson-1/faces/x"
     assert SECRET not in forwarder.output()

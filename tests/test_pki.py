@@ -1,4 +1,4 @@
-"""The authority: its files, what stands in certificates, and what each command does."""
+"""The certificate authority: its files, its certificates, and its commands."""
 
 import os
 import signal
@@ -36,9 +36,9 @@ HOSTS = ["mqtt.example.com", "192.0.2.7"]
 
 @pytest.fixture
 def authority(tmp_path: Path) -> Authority:
-    made = Authority(tmp_path / "pki")
-    made.ensure(HOSTS)
-    return made
+    created = Authority(tmp_path / "pki")
+    created.ensure(HOSTS)
+    return created
 
 
 def certificate(path: Path) -> x509.Certificate:
@@ -57,8 +57,8 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-def at_once(work: Callable[[str], object], names: Iterable[str]) -> None:
-    """Do the same for all names in threads of their own."""
+def run_concurrently(work: Callable[[str], object], names: Iterable[str]) -> None:
+    """Call ``work`` for each name in a separate thread."""
     threads = [threading.Thread(target=work, args=(name,)) for name in names]
     for thread in threads:
         thread.start()
@@ -66,8 +66,8 @@ def at_once(work: Callable[[str], object], names: Iterable[str]) -> None:
         thread.join(60)
 
 
-def test_everything_is_for_the_owner_alone(authority: Authority):
-    """Whatever the mask of the process is; nothing is left over."""
+def test_all_files_are_accessible_only_by_their_owner(authority: Authority):
+    """No other files are left behind."""
     for path in authority.folder.rglob("*"):
         mode = stat.S_IMODE(path.stat().st_mode)
         assert mode == (0o700 if path.is_dir() else 0o600), path
@@ -78,53 +78,53 @@ def test_everything_is_for_the_owner_alone(authority: Authority):
     }
 
 
-def test_the_mask_of_the_process_does_not_matter(tmp_path: Path):
-    """Neither does a wide one open a key, nor does a narrow one close a device's files to its containers."""
+def test_file_modes_do_not_depend_on_the_umask(tmp_path: Path):
+    """The authority's key stays private, and containers can read a device's files."""
     for mask, name in ((0o000, "wide"), (0o777 & ~0o700, "narrow")):
         before = os.umask(mask)
         try:
-            made = Authority(tmp_path / name)
-            made.ensure(HOSTS)
-            folder = made.enroll("jetson-1").write(tmp_path / f"{name}-out", "h")
+            created = Authority(tmp_path / name)
+            created.ensure(HOSTS)
+            folder = created.enroll("jetson-1").write(tmp_path / f"{name}-out", "h")
         finally:
             os.umask(before)
-        assert stat.S_IMODE((made.folder / "authority" / "ca-key.pem").stat().st_mode) == 0o600
+        assert stat.S_IMODE((created.folder / "authority" / "ca-key.pem").stat().st_mode) == 0o600
         assert stat.S_IMODE(folder.stat().st_mode) == 0o700
         assert {stat.S_IMODE(path.stat().st_mode) for path in folder.iterdir()} == {0o644}
 
 
-def test_certificates_say_what_they_should(authority: Authority):
-    """Each may do what it is for."""
+def test_each_certificate_is_valid_only_for_its_purpose(authority: Authority):
+    """Only the authority may issue certificates."""
     folder = authority.enroll("jetson-1").write(authority.devices, HOSTS[0])
     ca = certificate(authority.broker / "ca.pem")
-    limits = ca.extensions.get_extension_for_class(x509.BasicConstraints)
-    assert limits.critical
-    assert limits.value.ca
-    assert limits.value.path_length == 0
+    constraints = ca.extensions.get_extension_for_class(x509.BasicConstraints)
+    assert constraints.critical
+    assert constraints.value.ca
+    assert constraints.value.path_length == 0
     purposes = {
         authority.broker / "server.pem": {SERVER, CLIENT},
         authority.sink / "cert.pem": {CLIENT},
         folder / "cert.pem": {CLIENT},
     }
     for path, expected in purposes.items():
-        held = certificate(path)
-        held.verify_directly_issued_by(ca)
-        assert set(held.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value) == expected
-        usage = held.extensions.get_extension_for_class(x509.KeyUsage).value
+        issued = certificate(path)
+        issued.verify_directly_issued_by(ca)
+        assert set(issued.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value) == expected
+        usage = issued.extensions.get_extension_for_class(x509.KeyUsage).value
         assert usage.digital_signature
         assert not usage.key_cert_sign
-        assert not held.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
-        key = held.public_key()
+        assert not issued.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
+        key = issued.public_key()
         assert isinstance(key, ec.EllipticCurvePublicKey)
         assert key.curve.name == "secp256r1"
-        assert held.not_valid_before_utc < now() < held.not_valid_after_utc <= ca.not_valid_after_utc
+        assert issued.not_valid_before_utc < now() < issued.not_valid_after_utc <= ca.not_valid_after_utc
     assert certificates.name_of(certificate(authority.sink / "cert.pem")) == "facewire.s3sink"
     assert not topics.is_name("facewire.s3sink")
     assert not topics.is_name("facewire.broker")
 
 
-def test_the_brokers_certificate_has_all_its_names(authority: Authority):
-    """Addresses as addresses, names as names."""
+def test_the_brokers_certificate_contains_all_its_names(authority: Authority):
+    """IP addresses as addresses, host names as names."""
     names = certificate(authority.broker / "server.pem").extensions.get_extension_for_class(x509.SubjectAlternativeName)
     assert set(names.value.get_values_for_type(x509.DNSName)) == {
         "mqtt.example.com",
@@ -137,16 +137,16 @@ def test_the_brokers_certificate_has_all_its_names(authority: Authority):
     }
 
 
-def test_to_look_again_changes_nothing(authority: Authority):
-    """An authority that restarts makes the broker read nothing again."""
+def test_ensure_changes_nothing_if_nothing_is_needed(authority: Authority):
+    """So a restart of the authority does not make the broker reload."""
     before = contents(authority.folder)
     authority.ensure(HOSTS)
     Authority(authority.folder).ensure(HOSTS)
     assert contents(authority.folder) == before
 
 
-def test_another_public_name_makes_another_certificate_with_the_same_key(authority: Authority):
-    """Certificate and key fit whenever the broker reads them; the stamp tells it to."""
+def test_a_new_public_name_results_in_a_new_certificate_with_the_same_key(authority: Authority):
+    """So certificate and key match at any time. The stamp makes the broker reload."""
     before = contents(authority.broker)
     authority.ensure(["other.example.com"])
     after = contents(authority.broker)
@@ -159,8 +159,8 @@ def test_another_public_name_makes_another_certificate_with_the_same_key(authori
 
 
 @pytest.mark.parametrize(("days", "renewed"), [(29, True), (31, False)])
-def test_what_has_less_than_a_month_left_is_renewed(authority: Authority, days: int, renewed: bool):
-    """Broker's and sink's."""
+def test_a_certificate_is_renewed_30_days_before_it_expires(authority: Authority, days: int, renewed: bool):
+    """That of the broker and that of the sink."""
     ca = authority._load()
     hosts = sorted(certificates.hosts_of(certificate(authority.broker / "server.pem")))
     for path, key_path, name, purposes, names in (
@@ -173,7 +173,7 @@ def test_what_has_less_than_a_month_left_is_renewed(authority: Authority, days: 
         ),
         (authority.sink / "cert.pem", authority.sink / "key.pem", "facewire.s3sink", [CLIENT], []),
     ):
-        key = certificates.read_key(key_path.read_bytes())
+        key = certificates.load_key(key_path.read_bytes())
         path.write_bytes(pem(issue(ca, name, key, purposes, days=days, hosts=names)))
         before = path.read_bytes()
         authority.ensure(HOSTS)
@@ -182,37 +182,37 @@ def test_what_has_less_than_a_month_left_is_renewed(authority: Authority, days: 
 
 @pytest.mark.parametrize("name", ["broker/server.pem", "broker/server-key.pem", "sink/key.pem", "broker/crl.pem"])
 @pytest.mark.parametrize("content", [None, b"", b"nonsense"])
-def test_what_is_missing_or_damaged_is_made_anew(authority: Authority, name: str, content: bytes | None):
-    """A volume may have been lost; but never the authority's own key."""
+def test_a_missing_or_damaged_file_is_created_again(authority: Authority, name: str, content: bytes | None):
+    """For example after the loss of a volume. The authority's own key is not created again."""
     path = authority.folder / name
     if content is None:
         path.unlink()
     else:
         path.write_bytes(content)
     authority.ensure(HOSTS)
-    held = certificate(authority.broker / "server.pem")
-    key = certificates.read_key((authority.broker / "server-key.pem").read_bytes())
-    assert held.public_key() == key.public_key()
+    server = certificate(authority.broker / "server.pem")
+    key = certificates.load_key((authority.broker / "server-key.pem").read_bytes())
+    assert server.public_key() == key.public_key()
     assert crl(authority).is_signature_valid(authority._load().key.public_key())
 
 
 @pytest.mark.parametrize("name", ["ca.pem", "ca-key.pem"])
-def test_a_damaged_authority_is_told_of_and_not_replaced(authority: Authority, name: str):
-    """A new one would lock every device out."""
+def test_a_damaged_authority_is_reported_and_not_replaced(authority: Authority, name: str):
+    """A new authority would lock out every device."""
     (authority.folder / "authority" / name).write_text("nonsense")
     with pytest.raises(ConfigurationError, match="expected the authority's certificate and key"):
         authority.ensure(HOSTS)
 
 
 @pytest.mark.parametrize("content", [None, b"nonsense"])
-@pytest.mark.parametrize("what", ["crl.pem", "issued"])
-def test_what_is_known_of_devices_is_never_made_up(authority: Authority, what: str, content: bytes | None):
-    """With a list of revoked ones that is empty again, they would all come back."""
+@pytest.mark.parametrize("name", ["crl.pem", "issued"])
+def test_a_damaged_registry_is_reported_and_not_replaced(authority: Authority, name: str, content: bytes | None):
+    """An empty CRL would admit every revoked device again."""
     authority.enroll("jetson-1")
     authority.enroll("jetson-2")
     authority.revoke("jetson-1")
-    path = authority.folder / "authority" / what
-    if what == "issued":
+    path = authority.folder / "authority" / name
+    if name == "issued":
         path = next(path.iterdir())
         content = content or b""
     if content is None:
@@ -228,8 +228,8 @@ def test_what_is_known_of_devices_is_never_made_up(authority: Authority, what: s
     }
 
 
-def test_another_authoritys_files_are_replaced(authority: Authority, tmp_path: Path):
-    """As after the volume of the authority alone has been lost."""
+def test_files_of_another_authority_are_replaced(authority: Authority, tmp_path: Path):
+    """For example after the loss of the authority's volume."""
     other = Authority(tmp_path / "other")
     other.ensure(HOSTS)
     for name, content in contents(other.broker).items():
@@ -238,10 +238,10 @@ def test_another_authoritys_files_are_replaced(authority: Authority, tmp_path: P
     certificate(authority.broker / "server.pem").verify_directly_issued_by(authority._load().certificate)
 
 
-def test_a_list_of_revoked_ones_is_good_for_years_and_renewed_at_half_of_them(
+def test_a_crl_is_valid_for_years_and_renewed_at_half_of_its_validity(
     authority: Authority, monkeypatch: pytest.MonkeyPatch
 ):
-    """An authority that has been switched off for months locks nobody out."""
+    """So an authority that is off for months does not lock out any client."""
     first = crl(authority)
     assert first.next_update_utc is not None
     assert first.next_update_utc - now() > timedelta(days=9 * 365)
@@ -250,18 +250,18 @@ def test_a_list_of_revoked_ones_is_good_for_years_and_renewed_at_half_of_them(
     assert certificates.crl_number(crl(authority)) == 2
 
 
-def test_each_list_is_newer_than_the_one_before_and_none_is_from_the_future(authority: Authority):
-    """OpenSSL compares whole seconds; many lists may be made in one."""
-    ca, made = authority._load(), crl(authority)
+def test_each_crl_is_newer_than_the_previous_one_and_not_from_the_future(authority: Authority):
+    """OpenSSL compares whole seconds, and many CRLs may be issued within one second."""
+    ca, latest = authority._load(), crl(authority)
     for serial in range(1, 30):
-        newer = make_crl(ca, made, [serial], Reason.key_compromise)
-        assert made.last_update_utc < newer.last_update_utc < now()
-        made = newer
-    assert {entry.serial_number for entry in made} == set(range(1, 30))
+        newer = make_crl(ca, latest, [serial], Reason.key_compromise)
+        assert latest.last_update_utc < newer.last_update_utc < now()
+        latest = newer
+    assert {entry.serial_number for entry in latest} == set(range(1, 30))
 
 
 def test_a_bundle_is_ready_for_compose(authority: Authority, tmp_path: Path):
-    """The settings of the device, with its files beside them."""
+    """It contains the device's settings and TLS files."""
     folder = authority.enroll("jetson-1", days=90).write(tmp_path / "out" / "there", HOSTS[0])
     assert {path.name for path in folder.iterdir()} == {".env", "ca.pem", "cert.pem", "key.pem"}
     lines = dict(line.split("=", 1) for line in (folder / ".env").read_text().splitlines() if not line.startswith("#"))
@@ -273,79 +273,77 @@ def test_a_bundle_is_ready_for_compose(authority: Authority, tmp_path: Path):
         "CLOUD_MQTT_KEY_FILE": "./jetson-1/key.pem",
         "CAMERA_SOURCE": "/dev/video0",
     }
-    held = certificate(folder / "cert.pem")
-    assert held.public_key() == certificates.read_key((folder / "key.pem").read_bytes()).public_key()
-    assert timedelta(days=89) < held.not_valid_after_utc - now() <= timedelta(days=90)
+    issued = certificate(folder / "cert.pem")
+    assert issued.public_key() == certificates.load_key((folder / "key.pem").read_bytes()).public_key()
+    assert timedelta(days=89) < issued.not_valid_after_utc - now() <= timedelta(days=90)
 
 
-def test_a_bundle_waits_a_day_to_be_copied_out(authority: Authority):
-    """Its key belongs to the device alone; a younger one stays."""
+def test_old_bundles_are_removed(authority: Authority):
+    """Because they contain the device's key. Newer ones are kept."""
     for name in ("jetson-1", "jetson-2"):
-        authority.hand_out(authority.enroll(name), authority.devices, HOSTS[0])
+        authority.write_bundle(authority.enroll(name), authority.devices, HOSTS[0])
     os.utime(authority.devices / "jetson-1", (0, 0))
-    authority.forget_bundles(86400)
+    authority.remove_old_bundles(86400)
     assert [folder.name for folder in authority.devices.iterdir()] == ["jetson-2"]
     assert (authority.devices / "jetson-2" / "key.pem").exists()
 
 
-def test_to_enroll_again_renews_and_revokes_nothing(authority: Authority):
-    """Both certificates are valid, under one name."""
+def test_enrolling_again_revokes_nothing(authority: Authority):
+    """Both certificates of the device are valid."""
     first, second = authority.enroll("jetson-1"), authority.enroll("jetson-1")
     assert first.key != second.key
-    assert [(one.device, one.state) for one in authority.issued()] == [("jetson-1", State.VALID)] * 2
+    assert [(issued.device, issued.state) for issued in authority.issued()] == [("jetson-1", State.VALID)] * 2
     assert revoked(authority) == set()
     assert (authority.broker / "acl.conf").read_text().count("user jetson-1\n") == 1
 
 
-def test_to_revoke_takes_every_certificate_and_every_right(authority: Authority):
-    """And the name may come back, with another certificate."""
+def test_revoking_a_device_revokes_all_its_certificates_and_permissions(authority: Authority):
+    """The device can be enrolled again."""
     authority.enroll("jetson-1")
     authority.enroll("jetson-1")
     authority.enroll("jetson-2")
     stamp = (authority.broker / "stamp").read_bytes()
     authority.revoke("jetson-1")
-    serials = {one.serial for one in authority.issued() if one.device == "jetson-1"}
+    serials = {issued.serial for issued in authority.issued() if issued.device == "jetson-1"}
     assert serials < revoked(authority)
     assert (authority.broker / "acl.conf").read_text() == acl(["jetson-2"])
     assert (authority.broker / "stamp").read_bytes() != stamp
     authority.enroll("jetson-1")
-    states = [one.state for one in authority.issued() if one.device == "jetson-1"]
+    states = [issued.state for issued in authority.issued() if issued.device == "jetson-1"]
     assert sorted(state.value for state in states) == ["revoked", "revoked", "valid"]
     assert (authority.broker / "acl.conf").read_text() == acl(["jetson-2", "jetson-1"])
 
 
 @pytest.mark.parametrize("reason", [Reason.key_compromise, Reason.cessation_of_operation])
-def test_the_reason_stands_in_the_list(authority: Authority, reason: Reason):
-    """For whoever looks at it later."""
+def test_the_crl_contains_the_reason(authority: Authority, reason: Reason):
+    """For later audits."""
     authority.enroll("jetson-1")
     authority.revoke("jetson-1", reason)
-    told = {entry.extensions.get_extension_for_class(x509.CRLReason).value.reason for entry in crl(authority)}
-    assert told == {reason}
+    reasons = {entry.extensions.get_extension_for_class(x509.CRLReason).value.reason for entry in crl(authority)}
+    assert reasons == {reason}
 
 
-def test_a_device_whose_certificate_has_expired_has_no_right(authority: Authority):
-    """Its connection would outlive its certificate."""
+def test_a_device_with_an_expired_certificate_has_no_permissions(authority: Authority):
+    """Otherwise it could use a connection that is older than the expiry."""
     authority.enroll("jetson-1", days=-0.01)
-    assert authority.admitted() == {}
-    assert [one.state for one in authority.issued()] == [State.EXPIRED]
+    assert authority.active_devices() == {}
+    assert [issued.state for issued in authority.issued()] == [State.EXPIRED]
     assert "jetson-1" not in (authority.broker / "acl.conf").read_text()
 
 
-def test_commands_at_once_lose_nothing(authority: Authority):
-    """Each of them is an authority of its own, as another process would be."""
+def test_concurrent_commands_lose_nothing(authority: Authority):
+    """Each uses its own Authority object, like a separate process."""
     names = [f"device-{number}" for number in range(12)]
-    at_once(lambda name: Authority(authority.folder).enroll(name), names)
-    assert sorted(authority.admitted()) == sorted(names)
-    at_once(lambda name: Authority(authority.folder).revoke(name), names[:8])
-    assert sorted(authority.admitted()) == sorted(names[8:])
-    assert {one.serial for one in authority.issued() if one.device in names[:8]} < revoked(authority)
+    run_concurrently(lambda name: Authority(authority.folder).enroll(name), names)
+    assert sorted(authority.active_devices()) == sorted(names)
+    run_concurrently(lambda name: Authority(authority.folder).revoke(name), names[:8])
+    assert sorted(authority.active_devices()) == sorted(names[8:])
+    assert {issued.serial for issued in authority.issued() if issued.device in names[:8]} < revoked(authority)
     assert (authority.broker / "acl.conf").read_text() == acl(names[8:])
 
 
-def test_what_a_command_did_not_get_to_do_the_next_one_makes_up_for(
-    authority: Authority, monkeypatch: pytest.MonkeyPatch
-):
-    """A power cut between the list and what the broker reads."""
+def test_ensure_completes_an_interrupted_command(authority: Authority, monkeypatch: pytest.MonkeyPatch):
+    """For example after a power cut between the CRL and the broker's files."""
     authority.enroll("jetson-1")
     with monkeypatch.context() as cut:
         cut.setattr(Authority, "_publish", lambda _self: (_ for _ in ()).throw(KeyboardInterrupt))
@@ -353,12 +351,12 @@ def test_what_a_command_did_not_get_to_do_the_next_one_makes_up_for(
             authority.revoke("jetson-1")
     assert revoked(authority) == set()
     authority.ensure(HOSTS)
-    assert {one.serial for one in authority.issued()} < revoked(authority)
+    assert {issued.serial for issued in authority.issued()} < revoked(authority)
     assert (authority.broker / "acl.conf").read_text() == acl([])
 
 
-def test_a_file_is_replaced_as_a_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """A write that fails leaves the old one."""
+def test_a_file_is_replaced_atomically(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """A failed write leaves the old content."""
     path = tmp_path / "file"
     atomic_files.write(path, b"old")
     with monkeypatch.context() as full:
@@ -370,8 +368,8 @@ def test_a_file_is_replaced_as_a_whole(tmp_path: Path, monkeypatch: pytest.Monke
     assert path.read_bytes() == b"newer"
 
 
-def test_rights_are_written_out_name_by_name():
-    """The whole list, as Mosquitto reads it."""
+def test_the_acl_lists_each_client_and_topic():
+    """In the format of Mosquitto."""
     assert acl(["b", "a", "b"]).partition("\n\n")[2] == (
         "user facewire.s3sink\ntopic read devices/+/faces/#\ntopic write devices/+/receipts/#\n\n"
         "user a\ntopic read devices/a/receipts/#\ntopic write devices/a/faces/#\ntopic write devices/a/status/#\n\n"
@@ -380,7 +378,7 @@ def test_rights_are_written_out_name_by_name():
 
 
 def run(folder: Path, *arguments: str, **settings: str) -> "subprocess.CompletedProcess[str]":
-    """A command, as an operator types it."""
+    """Run a command as an operator does."""
     environ = {"PUBLIC_HOST": "127.0.0.1", "PKI_FOLDER": str(folder), "BROKER_HOST": "127.0.0.1", "BROKER_PORT": "1"}
     return subprocess.run(
         [sys.executable, "-m", "cloud.pki", *arguments],
@@ -393,8 +391,8 @@ def run(folder: Path, *arguments: str, **settings: str) -> "subprocess.Completed
     )
 
 
-def test_an_operators_day(tmp_path: Path):
-    """Begin, let in, look, shut out."""
+def test_the_commands_of_an_operator(tmp_path: Path):
+    """Create the authority, enroll a device, list it, and revoke it."""
     assert run(tmp_path, "init").returncode == 0
     enrolled = run(tmp_path, "enroll", "jetson-1", "--to", str(tmp_path / "out"))
     assert enrolled.stdout.splitlines() == [
@@ -405,42 +403,42 @@ def test_an_operators_day(tmp_path: Path):
     listed = run(tmp_path, "list").stdout.splitlines()
     assert listed[0].split() == ["DEVICE", "SERIAL", "EXPIRES", "STATE"]
     assert (listed[1].split()[0], listed[1].split()[-1]) == ("jetson-1", "valid")
-    gone = run(tmp_path, "revoke", "jetson-1", "--compromised")
-    assert gone.returncode == 0
-    assert gone.stdout.startswith("jetson-1 is revoked. Nobody was connected to disconnect: ")
+    revoked = run(tmp_path, "revoke", "jetson-1", "--compromised")
+    assert revoked.returncode == 0
+    assert revoked.stdout.startswith("jetson-1 is revoked. It was not connected: ")
     assert run(tmp_path, "list").stdout.splitlines()[1].endswith("revoked")
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "message"),
     [
-        (("enroll", "facewire.s3sink"), "'facewire.s3sink' cannot be a device's name"),
-        (("enroll", "../jetson"), "'../jetson' cannot be a device's name"),
-        (("enroll", "a" * 65), "cannot be a device's name"),
-        (("enroll", "jetson\nuser x"), "cannot be a device's name"),
-        (("enroll", "jetson-1", "--days", "0"), "is not from 1 to 3650"),
+        (("enroll", "facewire.s3sink"), "'facewire.s3sink' is not a valid name of a device"),
+        (("enroll", "../jetson"), "'../jetson' is not a valid name of a device"),
+        (("enroll", "a" * 65), "is not a valid name of a device"),
+        (("enroll", "jetson\nuser x"), "is not a valid name of a device"),
+        (("enroll", "jetson-1", "--days", "0"), "expected days from 1 to 3650"),
         (("revoke", "nobody"), "there is no device 'nobody'"),
     ],
 )
-def test_a_mistake_is_told_in_one_line(authority: Authority, arguments: tuple[str, ...], told: str):
-    """With status 2, and nothing done."""
+def test_a_wrong_argument_is_reported_in_one_line(authority: Authority, arguments: tuple[str, ...], message: str):
+    """With exit status 2 and without any change."""
     before = contents(authority.folder)
     refused = run(authority.folder, *arguments)
     assert refused.returncode == 2
-    assert told in refused.stderr.strip().splitlines()[-1]
+    assert message in refused.stderr.strip().splitlines()[-1]
     assert contents(authority.folder) == before
 
 
-def test_an_authority_that_is_not_there_is_told_of(tmp_path: Path):
-    """Only the first start makes one."""
+def test_a_missing_authority_is_reported(tmp_path: Path):
+    """Only ``init`` and ``serve`` create one."""
     for arguments in (("enroll", "a"), ("revoke", "a"), ("list",)):
         refused = run(tmp_path / "none", *arguments)
         assert refused.returncode == 2
-        assert refused.stderr.strip().endswith("expected an authority there; 'init' makes one")
+        assert refused.stderr.strip().endswith("expected an authority there; 'init' creates one")
 
 
-def test_a_folder_that_cannot_be_written_is_told_of(tmp_path: Path):
-    """In one line, at the first start."""
+def test_a_folder_that_cannot_be_written_is_reported(tmp_path: Path):
+    """In one line."""
     (tmp_path / "file").write_text("")
     for arguments in (("init",), ()):
         refused = run(tmp_path / "file" / "pki", *arguments)
@@ -450,46 +448,48 @@ def test_a_folder_that_cannot_be_written_is_told_of(tmp_path: Path):
 
 
 @pytest.mark.parametrize("value", ["", "a b", "https://x", "a,,b", "x" * 300, "-x"])
-def test_a_public_name_must_be_one(tmp_path: Path, value: str):
-    """A device would look for it in vain."""
+def test_an_invalid_public_host_is_rejected(tmp_path: Path, value: str):
+    """Devices could not connect to it."""
     refused = run(tmp_path, "init", PUBLIC_HOST=value)
     assert refused.returncode == 2
     assert "PUBLIC_HOST is" in refused.stderr
     assert "expected names and addresses" in refused.stderr
 
 
-def test_in_a_container_the_bundle_is_copied_out_first(tmp_path: Path):
-    """Three lines to type."""
-    first, second, third = commands.next_steps(Path("/pki/authority/devices/jetson-1"), inside=True)
+def test_in_a_container_the_bundle_must_first_be_copied_out(tmp_path: Path):
+    """So there are three commands."""
+    first, second, third = commands.next_steps(Path("/pki/authority/devices/jetson-1"), in_container=True)
     assert first == "docker compose -f docker-compose.cloud.yml cp pki:/pki/authority/devices/jetson-1 ."
     assert second == "scp -r jetson-1 jetson-1:facewire/"
     assert third.startswith("docker compose --env-file jetson-1/.env -f docker-compose.edge.yml up --build --detach")
 
 
-def make_keeper(authority: Authority) -> Renewal:
+def make_renewal(authority: Authority) -> Renewal:
     settings = PkiSettings(public_host=",".join(HOSTS), pki_folder=authority.folder)
     return Renewal(authority, settings, Stop(), ExpiryReminder(lambda: 0.0))
 
 
-def test_the_keeper_warns_of_each_device_a_month_ahead(authority: Authority, capfd: pytest.CaptureFixture[str]):
-    """By the last of its certificates; not of those that are out."""
+def test_a_warning_is_logged_for_each_device_whose_certificate_expires_soon(
+    authority: Authority, capfd: pytest.CaptureFixture[str]
+):
+    """The last certificate of a device counts. Revoked devices are ignored."""
     authority.enroll("old", days=20)
     authority.enroll("renewed", days=20)
     authority.enroll("renewed", days=200)
     authority.enroll("out", days=20)
     authority.revoke("out")
     capfd.readouterr()
-    renewal = make_keeper(authority)
+    renewal = make_renewal(authority)
     renewal.step()
     renewal.step()
-    said = "".join(capfd.readouterr())
-    assert said.count("expires soon") == 1
-    assert "name=old" in said
+    logged = "".join(capfd.readouterr())
+    assert logged.count("expires soon") == 1
+    assert "name=old" in logged
 
 
-def test_the_keeper_goes_on_after_trouble(authority: Authority, monkeypatch: pytest.MonkeyPatch):
-    """It says what it is, and is well again once that is over."""
-    renewal = make_keeper(authority)
+def test_renewal_continues_after_an_error(authority: Authority, monkeypatch: pytest.MonkeyPatch):
+    """The process is unhealthy until a step succeeds again."""
+    renewal = make_renewal(authority)
     with monkeypatch.context() as full:
         full.setattr(Authority, "ensure", lambda _self, _hosts: (_ for _ in ()).throw(OSError("no space left")))
         renewal.try_step()
@@ -498,8 +498,8 @@ def test_the_keeper_goes_on_after_trouble(authority: Authority, monkeypatch: pyt
     assert health_problem(renewal) is None
 
 
-def test_metrics_say_when_our_own_certificates_expire(authority: Authority):
-    """Of the broker and of the sink."""
+def test_metrics_report_the_expiry_of_the_certificates(authority: Authority):
+    """That of the broker and that of the sink."""
     expires = certificate(authority.broker / "server.pem").not_valid_after_utc.timestamp()
     (metric,) = AuthorityCollector(authority).collect()
     values = {sample.labels["certificate"]: sample.value for sample in metric.samples}
@@ -507,10 +507,10 @@ def test_metrics_say_when_our_own_certificates_expire(authority: Authority):
     assert set(values) == {"broker", "sink"}
 
 
-def test_the_service_is_healthy_once_every_file_is_there_and_ends_as_asked(
+def test_the_service_is_healthy_once_all_files_exist_and_stops_on_sigterm(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    """Without a command it serves."""
+    """``serve`` is the default command."""
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     environ = {"PUBLIC_HOST": "127.0.0.1", "PKI_FOLDER": str(tmp_path / "pki"), "TMPDIR": str(tmp_path)}
     process = subprocess.Popen(

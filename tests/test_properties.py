@@ -1,4 +1,4 @@
-"""MQTT 5 properties as bytes, held against paho's own."""
+"""Packing and unpacking MQTT 5 properties, compared with paho's implementation."""
 
 import pytest
 from hypothesis import given
@@ -23,8 +23,8 @@ properties = st.builds(
 
 
 @given(properties, st.binary(max_size=100))
-def test_paho_reads_what_we_write_and_we_read_what_paho_writes(ours: Properties, payload: bytes):
-    """For any properties, the payload behind them untouched."""
+def test_packing_and_unpacking_agree_with_paho(ours: Properties, payload: bytes):
+    """For any properties, in both directions, without consuming the payload."""
     packed = ours.pack()
     theirs = PahoProperties(PacketTypes.PUBLISH)
     _, length = theirs.unpack(packed + payload)
@@ -42,8 +42,8 @@ def test_paho_reads_what_we_write_and_we_read_what_paho_writes(ours: Properties,
     assert (theirs.pack() + payload)[start:] == payload
 
 
-def test_text_that_is_no_utf8_survives_the_way():
-    """What a property says is judged by who needs it, not by the transport."""
+def test_text_that_is_not_utf8_is_preserved():
+    """Whoever uses a property validates its value, not the transport."""
     raw = b"\x00\x02\xff\xfe\x00\x01x"
     packed = bytes((len(raw) + 1, 0x26)) + raw
     found, _ = unpack(packed, 0)
@@ -51,8 +51,8 @@ def test_text_that_is_no_utf8_survives_the_way():
 
 
 @given(st.binary(max_size=60))
-def test_any_bytes_are_read_or_refused(raw: bytes):
-    """And never anything worse."""
+def test_any_bytes_are_unpacked_or_rejected(raw: bytes):
+    """No other exception is raised."""
     try:
         found, start = unpack(raw, 0)
     except BadMessage:
@@ -62,7 +62,7 @@ def test_any_bytes_are_read_or_refused(raw: bytes):
 
 
 @pytest.mark.parametrize("raw", ["", "05", "0226", "0411ffffffff", "ffffffffff01", "0526000561"])
-def test_broken_properties_are_refused(raw: str):
-    """Cut short, of another packet's kind, or longer than they say."""
+def test_malformed_properties_are_rejected(raw: str):
+    """Truncated, of another packet type, or longer than their length."""
     with pytest.raises(BadMessage):
         unpack(bytes.fromhex(raw), 0)

@@ -1,4 +1,4 @@
-"""Settings: parsed once, all mistakes at once, secrets from files and never in the log."""
+"""Settings: all mistakes are reported at once, and secrets come from files and are never logged."""
 
 from pathlib import Path
 
@@ -43,10 +43,10 @@ def test_all_mistakes_are_reported_at_once():
 
 
 def test_a_required_setting_that_is_missing_is_named():
-    """An empty variable, as compose makes of an unset one, is a missing one."""
+    """An empty variable counts as missing. Compose passes unset variables as empty ones."""
     assert mistakes_of(SinkSettings, {"S3_BUCKET": ""}) == [
         "CLOUD_MQTT_HOST is not set: expected a host name or address",
-        "S3_BUCKET is not set: expected an S3 bucket's name: 3 to 63 lower-case letters, digits, dots and dashes",
+        "S3_BUCKET is not set: expected the name of an S3 bucket: 3 to 63 lower-case letters, digits, dots and dashes",
     ]
 
 
@@ -63,28 +63,28 @@ def test_a_required_setting_that_is_missing_is_named():
         {"LOG_LEVEL": "loud"},
     ],
 )
-def test_a_wrong_value_is_refused(environ: dict[str, str]):
+def test_a_wrong_value_is_rejected(environ: dict[str, str]):
     """In one line that names the variable."""
     (line,) = mistakes_of(DetectorSettings, environ)
     assert next(iter(environ)) in line
 
 
 def test_a_certificate_needs_its_key(tmp_path: Path):
-    """And the other way round."""
+    """And a key needs its certificate."""
     file = tmp_path / "device.crt"
     file.touch()
     (line,) = mistakes_of(ForwarderSettings, {"CLOUD_MQTT_HOST": "x", "CLOUD_MQTT_CERT_FILE": str(file)})
     assert "CLOUD_MQTT_KEY_FILE" in line
 
 
-def test_a_receipt_by_the_broker_needs_an_answer_of_the_broker():
-    """At QoS 0 there is none: the detector would delete what nobody has."""
+def test_receipts_of_the_broker_need_qos_1_or_2():
+    """At QoS 0 the broker does not answer, so the detector would delete faces that may be lost."""
     (line,) = mistakes_of(ForwarderSettings, {"CLOUD_MQTT_HOST": "x", "RECEIPTS": "broker", "MQTT_QOS": "0"})
     assert "RECEIPTS" in line
 
 
-def test_a_certificate_that_is_none_is_named(tmp_path: Path):
-    """When the link is made, before anything is connected."""
+def test_an_invalid_certificate_file_is_named(tmp_path: Path):
+    """When the endpoint is created, before anything is connected."""
     file = tmp_path / "ca.crt"
     file.write_text("not a certificate")
     settings = ForwarderSettings.from_environment({"CLOUD_MQTT_HOST": "x", "CLOUD_MQTT_CA_FILE": str(file)})
@@ -93,7 +93,7 @@ def test_a_certificate_that_is_none_is_named(tmp_path: Path):
 
 
 def test_a_secret_comes_from_a_file(tmp_path: Path):
-    """Without the line break that editors put at its end."""
+    """A line break at its end is ignored."""
     file = tmp_path / "password"
     file.write_text("hush\n")
     settings = DetectorSettings.from_environment({"LOCAL_MQTT_PASSWORD_FILE": str(file)})
@@ -104,8 +104,8 @@ def test_a_secret_comes_from_a_file(tmp_path: Path):
     assert "both set" in line
 
 
-def test_secrets_are_starred_in_what_is_logged():
-    """A password, and the one within a camera's address."""
+def test_secrets_are_masked_in_the_log():
+    """Also a password in a camera's address."""
     settings = DetectorSettings.from_environment(
         {"LOCAL_MQTT_PASSWORD": "hush", "CAMERA_SOURCE": "rtsp://admin:hush@10.0.0.9/stream"}
     )
@@ -114,8 +114,8 @@ def test_secrets_are_starred_in_what_is_logged():
     assert settings.resolved()["CAMERA_SOURCE"] == "rtsp://**********@10.0.0.9/stream"
 
 
-def test_the_cloud_port_follows_tls():
-    """8883, or 1883 without TLS, or what is set."""
+def test_the_default_of_the_cloud_port_depends_on_tls():
+    """8883 with TLS, 1883 without."""
 
     def port_of(**environ: str) -> int:
         return ForwarderSettings.from_environment({"CLOUD_MQTT_HOST": "x"} | environ).cloud_endpoint().port

@@ -1,4 +1,4 @@
-"""The sink as a process, between a real broker and a real S3 server."""
+"""The sink as a process, with a real broker and a real S3 server."""
 
 import hashlib
 import subprocess
@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from cloud.s3sink.objects import object_of
-from demo.program import HOST, await_true, find_program
+from cloud.s3sink.objects import make_object
+from demo.ports import HOST
+from demo.program import await_true, find_program
 from demo.stack import BUCKET, Stack
 from tests.builders import CAPTURED_AT, Peer, make_face, make_faces, make_jpeg
 from wire import face
@@ -23,7 +24,7 @@ JPEG = make_jpeg()
 
 @pytest.fixture
 def cloud(stack: Stack) -> Stack:
-    """Broker, S3 and sink of the test's own."""
+    """A broker, an S3 server and a sink for one test."""
     stack.start_s3()
     stack.make_bucket()
     stack.start_broker("cloud-broker")
@@ -32,7 +33,7 @@ def cloud(stack: Stack) -> Stack:
 
 
 def quarantined(stack: Stack) -> list[tuple[str, str]]:
-    """Key and reason of what is in quarantine."""
+    """Key and reason of every object in quarantine."""
     return [
         (key, stack.s3().head_object(Bucket=BUCKET, Key=key)["Metadata"]["reason"])
         for key in stack.keys("faces/quarantine/")
@@ -40,7 +41,7 @@ def quarantined(stack: Stack) -> list[tuple[str, str]]:
 
 
 def test_a_face_is_stored_under_its_key_with_all_its_attributes(cloud: Stack):
-    """Then, and only then, its receipt is sent."""
+    """Its receipt is sent after it is stored."""
     seen = make_face(jpeg=JPEG, latitude=41.8781, longitude=-87.6298)
     with Peer(cloud.watch_port, "devices/+/receipts/+") as device:
         device.session.publish(FACES, seen.jpeg, qos=1, properties=face.encode(seen))
@@ -55,8 +56,8 @@ def test_a_face_is_stored_under_its_key_with_all_its_attributes(cloud: Stack):
     assert stored["Metadata"] == dict(face.encode(seen).user_properties)
 
 
-def test_a_face_that_comes_again_is_stored_once_and_signed_for_again(cloud: Stack):
-    """The first object stays, whatever the second message holds."""
+def test_a_repeated_face_is_stored_once_and_gets_another_receipt(cloud: Stack):
+    """The first object is kept, whatever the payload of the second message is."""
     seen = make_face(jpeg=JPEG)
     with Peer(cloud.watch_port, "devices/+/receipts/+") as device:
         for payload in (JPEG, JPEG, make_jpeg(seed=2)):
@@ -68,7 +69,7 @@ def test_a_face_that_comes_again_is_stored_once_and_signed_for_again(cloud: Stac
 
 
 def test_device_and_camera_come_from_the_topic(cloud: Stack):
-    """Never from what the message says: else one device could sign for another's faces, or write among them."""
+    """Not from the attributes: otherwise a device could write or acknowledge faces of another."""
     forged = make_face(jpeg=JPEG, origin=Origin("jetson-2", "vault"))
     with Peer(cloud.watch_port, "devices/+/receipts/+") as device:
         device.session.publish(FACES, JPEG, qos=1, properties=face.encode(forged))
@@ -79,8 +80,8 @@ def test_device_and_camera_come_from_the_topic(cloud: Stack):
     assert cloud.s3().head_object(Bucket=BUCKET, Key=key)["Metadata"]["source"] == "/devices/jetson-1/cameras/door"
 
 
-def test_a_plain_jpeg_of_any_client_is_stored(cloud: Stack, tmp_path: Path):
-    """MQTT 3.1.1 and 5, with an id of its hash and the time of its arrival."""
+def test_a_plain_jpeg_of_any_mqtt_client_is_stored(cloud: Stack, tmp_path: Path):
+    """With MQTT 3.1.1 and 5. Its id is made of its hash and its time of arrival."""
     picture = tmp_path / "face.jpg"
     for number, version in enumerate(("mqttv311", "mqttv5")):
         picture.write_bytes(make_jpeg(seed=number))
@@ -104,8 +105,8 @@ def test_a_plain_jpeg_of_any_client_is_stored(cloud: Stack, tmp_path: Path):
     assert digests == {hashlib.sha256(make_jpeg(seed=number)).hexdigest() for number in (0, 1)}
 
 
-def test_what_is_no_face_is_in_quarantine_with_a_reason_and_nothing_is_stuck_behind_it(cloud: Stack):
-    """Stored whole, counted, receipted; never retried for ever, never dropped."""
+def test_an_invalid_message_goes_to_quarantine_and_does_not_block_others(cloud: Stack):
+    """It is stored completely with the reason, counted, and gets a receipt."""
     good = make_face(jpeg=JPEG)
     wrong = make_face(jpeg=JPEG, confidence=2.0)
     with Peer(cloud.watch_port, "devices/+/receipts/+") as device:
@@ -129,7 +130,7 @@ def test_what_is_no_face_is_in_quarantine_with_a_reason_and_nothing_is_stuck_beh
     reasons = sorted(reason for _, reason in quarantined(cloud))
     assert len(reasons) == 5
     for part, reason in zip(
-        ("attribute confidence is '2.000'", "cut short", "payload is empty", "starts with 68656c", "topic 'devices"),
+        ("attribute confidence is '2.000'", "truncated", "payload is empty", "starts with 68656c", "topic 'devices"),
         reasons,
         strict=True,
     ):
@@ -140,8 +141,8 @@ def test_what_is_no_face_is_in_quarantine_with_a_reason_and_nothing_is_stuck_beh
     assert "written=1" in cloud.programs["s3sink"].output()
 
 
-def test_a_receipt_gives_back_no_more_than_an_id(cloud: Stack):
-    """A device could fill the broker with its own receipts: a picture gets the id that it was stored under."""
+def test_long_correlation_data_is_replaced_by_the_id_in_the_receipt(cloud: Stack):
+    """Otherwise a device could fill the broker's memory with its own receipts."""
     with Peer(cloud.watch_port, "devices/+/receipts/+") as device:
         device.session.publish(FACES, JPEG, qos=1, properties=Properties(correlation_data=bytes(60_000)))
         (receipt,) = device.await_messages(1)
@@ -149,25 +150,25 @@ def test_a_receipt_gives_back_no_more_than_an_id(cloud: Stack):
     assert (receipt.properties.correlation_data or b"").decode() == key.removesuffix(".jpg")[-36:]
 
 
-def test_s3_away_is_waited_for_and_nothing_is_lost(cloud: Stack):
-    """It says so once, keeps what it has unacknowledged, and recovers by itself."""
+def test_nothing_is_lost_while_s3_is_down(cloud: Stack):
+    """The sink logs the failure once, keeps the messages unacknowledged, and recovers by itself."""
     cloud.programs["s3"].kill()
     made = make_faces(100, jpeg=JPEG)
     with Peer(cloud.watch_port, "devices/+/receipts/+") as device:
         for seen in made:
             device.session.publish(FACES, seen.jpeg, qos=1, properties=face.encode(seen)).result(10)
-        await_true(lambda: "trying again" in cloud.programs["s3sink"].output(), 20, "it says so")
+        await_true(lambda: "retrying" in cloud.programs["s3sink"].output(), 20, "the failure is logged")
         assert device.messages == []
         cloud.start_s3()
         device.await_messages(100, 60)
     assert len(cloud.keys()) == 100
     log = cloud.programs["s3sink"].output()
-    assert log.count("S3 does not take objects") == 1
-    assert log.count("S3 takes objects again") == 1
+    assert log.count("S3 does not accept objects") == 1
+    assert log.count("S3 accepts objects again") == 1
 
 
-def test_a_sink_that_is_killed_amid_its_work_loses_nothing_and_doubles_nothing(cloud: Stack):
-    """What was not acknowledged comes again; what was stored already is found to be there."""
+def test_a_killed_sink_loses_nothing_and_stores_nothing_twice(cloud: Stack):
+    """Unacknowledged messages are delivered again; objects that exist already are not written again."""
     made = make_faces(300, jpeg=JPEG)
     with Peer(cloud.watch_port, "devices/+/receipts/+") as device:
         for seen in made[:150]:
@@ -180,8 +181,8 @@ def test_a_sink_that_is_killed_amid_its_work_loses_nothing_and_doubles_nothing(c
         await_true(lambda: len(cloud.keys()) == 300, 40, "all are stored")
 
 
-def test_the_order_to_stop_ends_it_cleanly_amid_its_work(cloud: Stack):
-    """Writes under way are finished and signed for; the rest comes again."""
+def test_a_sink_that_is_stopped_under_load_exits_cleanly(cloud: Stack):
+    """It finishes its current writes and sends their receipts. The other messages are delivered again."""
     made = make_faces(1000, jpeg=JPEG)
     with Peer(cloud.watch_port, "devices/+/receipts/+") as device:
         for seen in made:
@@ -194,7 +195,7 @@ def test_the_order_to_stop_ends_it_cleanly_amid_its_work(cloud: Stack):
 
 
 @pytest.mark.parametrize(
-    ("settings", "status", "words"),
+    ("settings", "status", "message"),
     [
         ({"S3_BUCKET": "nowhere-at-all"}, 69, "S3_BUCKET is 'nowhere-at-all': there is no such bucket"),
         ({"AWS_SECRET_ACCESS_KEY": "wrong"}, 77, "S3_BUCKET is 'faces': access denied"),
@@ -203,8 +204,8 @@ def test_the_order_to_stop_ends_it_cleanly_amid_its_work(cloud: Stack):
         ({"S3_BUCKET": "UPPER", "S3_CONCURRENCY": "0"}, 2, "S3_BUCKET is 'UPPER'"),
     ],
 )
-def test_what_is_wrong_at_the_start_is_told_in_one_line(servers: Stack, settings, status: int, words: str):
-    """With the bucket's name, what is missing, and an exit status that says which."""
+def test_a_configuration_error_is_reported_in_one_line(servers: Stack, settings, status: int, message: str):
+    """With the setting, its value, what was expected, and a specific exit status."""
     ended = subprocess.run(
         ["python", "-m", "cloud.s3sink"],
         env=servers.environ(**settings) | {"PATH": str(Path(find_program("weed")).parent)},
@@ -216,14 +217,14 @@ def test_what_is_wrong_at_the_start_is_told_in_one_line(servers: Stack, settings
     assert ended.returncode == status
     assert "Traceback" not in ended.stderr
     lines = [line for line in ended.stderr.splitlines() if "starting" not in line]
-    assert any(line.startswith(words) for line in lines)
+    assert any(line.startswith(message) for line in lines)
     assert len(lines) == len([name for name in settings if name.startswith("S3")] or [1])
 
 
-def test_the_key_follows_from_device_camera_and_id():
-    """Pure: the same message is the same object, whenever it arrives."""
+def test_the_key_depends_only_on_device_camera_and_id():
+    """The same message results in the same object, whenever it arrives."""
     seen = make_face(jpeg=JPEG)
     message = Message(FACES, JPEG, 1, False, face.encode(seen), None, 0)  # type: ignore[arg-type]
-    late = object_of(message, "a/b", CAPTURED_AT + timedelta(days=3))
+    late = make_object(message, "a/b", CAPTURED_AT + timedelta(days=3))
     assert late.key == f"a/b/device=jetson-1/camera=door/date=2026-11-22/150405.123Z-{seen.id}.jpg"
-    assert late == object_of(message, "a/b", CAPTURED_AT)
+    assert late == make_object(message, "a/b", CAPTURED_AT)

@@ -1,4 +1,4 @@
-"""Topics, and the one mapping rule."""
+"""Topics, and the mapping between local and cloud topics."""
 
 import pytest
 from hypothesis import given
@@ -11,8 +11,8 @@ names = st.from_regex(topics.NAME_PATTERN, fullmatch=True)
 
 
 @given(names, names)
-def test_the_mapping_rule_goes_there_and_back(device: str, camera: str):
-    """Up, the prefix is put in front; down, it is taken off; nothing else changes."""
+def test_mapping_to_the_cloud_and_back(device: str, camera: str):
+    """The prefix is added and removed; nothing else changes."""
     up = topics.to_cloud(device, topics.faces(camera))
     assert topics.origin_of(up) == (device, camera)
     down = topics.receipts_for(up)
@@ -35,16 +35,16 @@ def test_the_mapping_rule_goes_there_and_back(device: str, camera: str):
         "devices/jetson-1/faces/" + "x" * 65,
     ],
 )
-def test_a_topic_of_another_shape_has_no_origin(topic: str):
-    """So no receipt can be made out of it, and no key."""
+def test_an_invalid_topic_has_no_origin(topic: str):
+    """So no receipt topic and no key can be derived from it."""
     with pytest.raises(BadMessage):
         topics.origin_of(topic)
     with pytest.raises(BadMessage):
         topics.receipts_for(topic)
 
 
-def test_a_receipt_of_another_device_is_not_carried_down():
-    """Whatever the cloud's broker delivers."""
+def test_a_topic_of_another_device_is_not_mapped():
+    """Even if the cloud's broker delivers it."""
     with pytest.raises(BadMessage):
         topics.to_local("jetson-1", "devices/jetson-2/receipts/door")
     with pytest.raises(BadMessage):
@@ -61,6 +61,6 @@ def test_a_receipt_of_another_device_is_not_carried_down():
         ("faces/door/x", None),
     ],
 )
-def test_whose_a_topic_is_does_not_depend_on_what_stands_behind(topic: str, device: str | None):
-    """The broker vouches for the device alone."""
+def test_the_device_of_a_topic_does_not_depend_on_the_other_levels(topic: str, device: str | None):
+    """The broker's ACL guarantees only the device."""
     assert topics.device_of(topic) == device

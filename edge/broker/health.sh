@@ -1,7 +1,7 @@
 #!/bin/sh
-# A subscription that is granted: the broker listens, lets clients in and answers.
+# Health check: succeeds if the broker accepts a client and grants it a subscription.
 #
 #     health.sh [FOLDER [PORT]]
 #
-# What mosquitto_sub needs to get in, it finds in the folder, where serve.sh has put it.
+# FOLDER has the credentials for mosquitto_sub, in a file that serve.sh has written.
 XDG_CONFIG_HOME=${1:-/tmp} exec mosquitto_sub -p "${2:-1883}" -t health -E -W 3

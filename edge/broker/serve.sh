@@ -1,9 +1,10 @@
 #!/bin/sh
-# Runs Mosquitto. Where LOCAL_MQTT_USERNAME is set, nobody comes in without it and its password.
+# Runs Mosquitto. If LOCAL_MQTT_USERNAME is set, clients need it and its password.
 #
 #     serve.sh [CONFIGURATION [FOLDER [MOSQUITTO]]]
 #
-# The password comes from LOCAL_MQTT_PASSWORD, or from the file LOCAL_MQTT_PASSWORD_FILE. It stands in no command line.
+# The password is read from LOCAL_MQTT_PASSWORD or from the file LOCAL_MQTT_PASSWORD_FILE. It is never passed on a
+# command line.
 set -eu
 configuration=${1:-/mosquitto/config/mosquitto.conf}
 folder=${2:-/tmp}
@@ -22,15 +23,15 @@ if [ -n "${LOCAL_MQTT_USERNAME:-}" ]; then
     for text in "$LOCAL_MQTT_USERNAME" "$password"; do
         case $text in
             *:* | ' '* | *' ')
-                echo "LOCAL_MQTT_USERNAME or LOCAL_MQTT_PASSWORD: expected neither a colon nor a space at an end" >&2
+                echo "LOCAL_MQTT_USERNAME or LOCAL_MQTT_PASSWORD: expected no colon, and no space at either end" >&2
                 exit 2
                 ;;
         esac
     done
-    # Hashed in place.
+    # mosquitto_passwd replaces the password by its hash.
     printf '%s:%s\n' "$LOCAL_MQTT_USERNAME" "$password" > "$folder/passwords"
     mosquitto_passwd -U "$folder/passwords"
-    # For the health check.
+    # health.sh reads these options.
     printf -- '-u %s\n-P %s\n' "$LOCAL_MQTT_USERNAME" "$password" > "$folder/mosquitto_sub"
     sed "s|^allow_anonymous true$|allow_anonymous false\npassword_file $folder/passwords|" "$configuration" \
         > "$folder/mosquitto.conf"

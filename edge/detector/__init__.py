@@ -1,8 +1,8 @@
-"""The detector: finds faces in what a camera sees and keeps each one safe until the cloud has signed for it."""
+"""The detector: finds faces in the frames of a camera and delivers them to the local broker."""
 
 import os
 
-# OpenCV reads these when it is first imported. What is wrong with a camera is ours to say, in one line.
+# OpenCV reads these when it is first imported. The detector reports camera errors itself, in one line each.
 os.environ.setdefault("OPENCV_LOG_LEVEL", "OFF")
 os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
 os.environ.setdefault("OPENCV_FFMPEG_CAPTURE_OPTIONS", "rtsp_transport;tcp")

@@ -1,4 +1,4 @@
-"""``python -m edge.detector``: detect faces in what a camera sees, until it ends or until asked to stop."""
+"""``python -m edge.detector``: detect faces in a camera's frames until the camera ends or until asked to stop."""
 
 import os
 import sys
@@ -17,13 +17,13 @@ from edge.detector.selection.scene import WEAK_CONFIDENCE
 from edge.detector.settings import DetectorSettings
 from wire.process import health, metrics
 from wire.process.command import Program
-from wire.process.lifecycle import Stop, leave
+from wire.process.lifecycle import Stop, exit_now
 
 
 def main(settings: DetectorSettings, stop: Stop) -> None:
-    """Open what the settings name, and detect."""
+    """Open the camera, load the model and run the detector."""
     camera = open_camera(settings.camera_source, settings.camera_loop)
-    cv2.setNumThreads(1)  # DETECT_THREADS sets the number of threads
+    cv2.setNumThreads(1)  # DETECT_THREADS sets the parallelism
     model = FaceDetector(
         settings.detect_size,
         min(settings.face_confidence, WEAK_CONFIDENCE),
@@ -39,11 +39,11 @@ def main(settings: DetectorSettings, stop: Stop) -> None:
 
 PROGRAM = Program(
     "edge.detector",
-    "Detects faces in what a camera sees, and sends each to the local broker until its receipt arrives.",
+    "Detects faces in a camera's frames, and sends each to the local broker until its receipt arrives.",
     DetectorSettings,
     main,
     checks,
 )
 
 if __name__ == "__main__":
-    leave(PROGRAM.run(sys.argv[1:], os.environ))
+    exit_now(PROGRAM.run(sys.argv[1:], os.environ))

@@ -1,4 +1,4 @@
-"""What ``python -m edge.detector --check`` tries: camera, model, outbox and local broker."""
+"""The checks of ``python -m edge.detector --check``: camera, model, outbox and local broker."""
 
 from edge.detector.camera.source import open_camera
 from edge.detector.delivery.outbox import inspect
@@ -11,7 +11,7 @@ from wire.process.lifecycle import Stop
 
 
 def checks(settings: DetectorSettings) -> list[Check]:
-    """Return what is tried."""
+    """Return the checks, in the order in which they run."""
     return [
         Check("camera", lambda: _try_camera(settings)),
         Check("model", lambda: _try_model(settings)),

@@ -1,6 +1,6 @@
-"""The detector: a camera is searched, its faces are followed, and the pictures that are due go into custody.
+"""The detector: finds faces in a camera's frames, tracks them, and stores their best pictures for delivery.
 
-Capture, search, following, and custody each have their own threads, with little room between them.
+Frames are captured, searched, tracked and stored in separate threads. The queues between them are short.
 """
 
 import itertools
@@ -25,122 +25,125 @@ from edge.detector.selection.workers import SearchedFrame, SearchWorkers
 from edge.detector.settings import DetectorSettings
 from wire import status, topics
 from wire.errors import ConfigurationError
-from wire.face import Face, mint_id
+from wire.face import Face, new_id
 from wire.process.lifecycle import STOP_SECONDS, Stop, spawn
 from wire.topics import Origin
 
 STATUS_SECONDS = 2.0
-FINISH_SECONDS = 60.0
-"""How long a detector without a camera goes on for the faces that an earlier run has left."""
+"""Interval between status messages, which are sent only if something has changed."""
+MAX_DELIVERY_SECONDS_WITHOUT_CAMERA = 60.0
+"""Time to deliver the faces of an earlier run if the camera cannot be opened."""
 MAX_DEFAULT_THREADS = 4
-"""Of those that search, unless more are asked for."""
-_MAX_QUEUED_FRAMES = 16
-"""Frames with shots that are due and not yet in custody: then whoever follows the faces waits for the disk."""
+"""Maximum number of search threads if ``DETECT_THREADS`` is not set."""
+_MAX_QUEUED_BATCHES = 16
+"""Batches of candidates that may wait for the outbox. When the queue is full, tracking waits for the disk."""
 
 _log = structlog.get_logger("detector")
 
 
 class Detector:
-    """Looks at each frame and hands over the faces that are due."""
+    """Searches every frame for faces and hands the selected ones over to delivery."""
 
     def __init__(
         self, settings: DetectorSettings, camera: Camera, model: FaceDetector, delivery: Delivery, stop: Stop
     ) -> None:
         self.frames = 0
+        """Frames processed."""
         self.still = 0
-        """Frames among them that were not searched, since nothing had moved."""
+        """Processed frames that were not searched because nothing had moved."""
         self.sent = 0
-        """Faces handed over to custody."""
+        """Faces handed over to delivery."""
         self.last_frame_at = time.monotonic()
-        """When the last frame came, on the monotonic clock."""
-        self.film_is_over = False
-        """The camera has ended; the last receipts are awaited."""
+        """Time of the last frame, on the monotonic clock."""
+        self.camera_ended = False
+        """Whether the camera has ended and only receipts are awaited."""
         self._settings, self._camera, self._model, self._delivery, self._stop = settings, camera, model, delivery, stop
         self._motion_gate = MotionGate(settings.face_interval)
         self._scene = Scene(settings)
         self._origin = Origin(settings.device_id, settings.camera_name)
-        self._due: queue.Queue[list[Candidate] | None] = queue.Queue(_MAX_QUEUED_FRAMES)
+        self._to_store: queue.Queue[list[Candidate] | None] = queue.Queue(_MAX_QUEUED_BATCHES)
+        """Candidates for the store thread; None ends it."""
         self._finished = threading.Event()
 
     def run(self) -> None:
-        """Work until the camera ends and every face has reached its goal, or until asked to stop."""
-        threads = self._settings.detect_threads or min(_cores(), MAX_DEFAULT_THREADS)
+        """Run until the camera has ended and every face is delivered, or until asked to stop.
+
+        Raises:
+            ConfigurationError: the camera does not exist, or nothing in it can be read.
+        """
+        threads = self._settings.detect_threads or min(_cpu_count(), MAX_DEFAULT_THREADS)
         frames = SearchWorkers(self._camera, self._model, self._motion_gate, threads, self._stop).frames()
         try:
-            # Before anything is connected: without a camera there is nothing to start.
-            first = next((seen for seen in frames if seen is not None), None)
+            # Wait for the first frame before connecting: without a camera there is nothing to start.
+            first = next((searched for searched in frames if searched is not None), None)
             if first is not None:
-                self._work(itertools.chain((first,), frames))
-        except ConfigurationError as mistake:
+                self._process(itertools.chain((first,), frames))
+        except ConfigurationError as error:
             if self.frames == 0 and self._delivery.pending:
-                _log.error("no camera; first the faces that wait in the outbox", reason=str(mistake))
+                _log.error("no camera, delivering the faces in the outbox before exiting", reason=str(error))
                 self._delivery.start()
-                self._delivery.finish(self._stop, FINISH_SECONDS)
+                self._delivery.finish(self._stop, MAX_DELIVERY_SECONDS_WITHOUT_CAMERA)
             raise
         finally:
             self._delivery.close()
 
-    def _work(self, frames: Iterable[SearchedFrame | None]) -> None:
+    def _process(self, frames: Iterable[SearchedFrame | None]) -> None:
+        """Process frames until they end, then wait until every face is delivered. None: the camera is idle."""
         self._delivery.start()
-        reporter = spawn("status", self._report_until_finished, self._stop)
-        renewal = spawn("keeper", self._keep_what_is_due, self._stop)
+        status_thread = spawn("status", self._publish_status_until_finished, self._stop)
+        store_thread = spawn("store", self._store_queued, self._stop)
         try:
             try:
-                for seen in frames:
-                    self._pass_on(self._see(seen) if seen is not None else self._scene.pause())
+                for searched in frames:
+                    self._enqueue(self._scene.flush() if searched is None else self._track(searched))
             finally:
-                self._pass_on(self._scene.end())
-                self._pass_on(None)
-                renewal.join(STOP_SECONDS if self._stop else None)
-            self.film_is_over = True
+                self._enqueue(self._scene.end())
+                self._enqueue(None)
+                store_thread.join(STOP_SECONDS if self._stop else None)
+            self.camera_ended = True
             if not self._stop:
-                _log.info("the camera has ended, waiting for the last receipts", **self.stats())
+                _log.info("camera ended, waiting for receipts", **self.stats())
             self._delivery.finish(self._stop)
         finally:
             self._finished.set()
-            reporter.join()
+            status_thread.join()
             _log.info("ended", **self.stats())
 
-    def _see(self, seen: SearchedFrame) -> list[Candidate]:
+    def _track(self, searched: SearchedFrame) -> list[Candidate]:
         self.last_frame_at = time.monotonic()
         self.frames += 1
-        self.still += seen.detections is None
-        return self._scene.see(seen.frame, seen.detections)
+        self.still += searched.detections is None
+        return self._scene.update(searched.frame, searched.detections)
 
-    def _pass_on(self, candidates: list[Candidate] | None) -> None:
-        """Hand shots to the thread that keeps them; None ends it."""
-        waiting = candidates is None or bool(candidates)
-        while waiting and not self._stop.failure:
+    def _enqueue(self, candidates: list[Candidate] | None) -> None:
+        """Pass candidates to the store thread, and wait while its queue is full; None ends the thread."""
+        is_pending = candidates is None or bool(candidates)
+        while is_pending and not self._stop.failure:
             try:
-                self._due.put(candidates, timeout=STATUS_SECONDS)
-                waiting = False
-            except queue.Full:  # the disk is slow, or whoever keeps has failed
+                self._to_store.put(candidates, timeout=STATUS_SECONDS)
+                is_pending = False
+            except queue.Full:  # the disk is slow, or the store thread has failed
                 continue
 
-    def _keep_what_is_due(self) -> None:
-        while (candidates := self._due.get()) is not None:
-            self._keep(candidates)
-
-    def _keep(self, candidates: list[Candidate]) -> list[Face]:
-        """Commit the faces that are due at one frame, all of them at once."""
-        faces = [self._face(candidate) for candidate in candidates]
-        if faces:
+    def _store_queued(self) -> None:
+        """Store batches until None ends the thread; the faces of a batch are committed together."""
+        while (candidates := self._to_store.get()) is not None:
+            faces = [self._make_face(candidate) for candidate in candidates]
             self._delivery.store(faces)
-        self.sent += len(faces)
-        return faces
+            self.sent += len(faces)
 
-    def _face(self, candidate: Candidate) -> Face:
-        settings, found = self._settings, candidate.found
-        captured_at = _whole_milliseconds(candidate.captured_at)
-        first, second, third, fourth, fifth = found.landmarks
+    def _make_face(self, candidate: Candidate) -> Face:
+        settings, detection = self._settings, candidate.detection
+        captured_at = _truncate_to_milliseconds(candidate.captured_at)
+        right_eye, left_eye, nose, right_mouth, left_mouth = detection.landmarks
         return Face(
-            id=mint_id(captured_at),
+            id=new_id(captured_at),
             origin=self._origin,
             captured_at=captured_at,
-            jpeg=encode_jpeg(candidate.picture, settings.face_jpeg_quality, settings.face_max_bytes),
-            confidence=found.confidence,
-            box=clamp(found.box, *candidate.framesize),
-            landmarks=(first, second, third, fourth, fifth),
+            jpeg=encode_jpeg(candidate.image, settings.face_jpeg_quality, settings.face_max_bytes),
+            confidence=detection.confidence,
+            box=clamp(detection.box, *candidate.framesize),
+            landmarks=(right_eye, left_eye, nose, right_mouth, left_mouth),
             framesize=candidate.framesize,
             track=candidate.track,
             model=MODEL,
@@ -148,43 +151,43 @@ class Detector:
             longitude=settings.device_longitude,
         )
 
-    def _report_until_finished(self) -> None:
-        reported: dict[str, object] = {}
+    def _publish_status_until_finished(self) -> None:
+        published: dict[str, object] = {}
         while True:
             finished = self._finished.wait(STATUS_SECONDS)
             stats = self.stats()
-            if stats != reported and self._delivery.session.connected:
+            if stats != published and self.connected:
                 topic = topics.status("detector", self._origin.camera)
                 self._delivery.session.publish(topic, status.encode(**stats), qos=1, retain=True)
-                reported = stats
+                published = stats
             if finished:
                 return
 
     @property
-    def linked(self) -> bool:
-        """Whether the local broker can be reached."""
+    def connected(self) -> bool:
+        """Whether the local broker is connected."""
         return self._delivery.session.connected
 
     def stats(self) -> dict[str, Any]:
-        """Return what status tells of the detector."""
-        faces = self._scene.faces  # before the frames, which are counted first
+        """Return the fields of the detector's status."""
+        faces = self._scene.faces  # read before the frames: a frame is counted before its faces
         return {
-            "frames": self.frames + self._camera.passed,
-            "still": self.still + self._camera.passed,
+            "frames": self.frames + self._camera.ignored,
+            "still": self.still + self._camera.ignored,
             "skipped": self._camera.skipped,
             "reopened": self._camera.reopened,
-            "spoiled": self._camera.spoiled,
+            "spoiled": self._camera.corrupt,
             "faces": faces,
-            "doubted": self._scene.doubted,
+            "doubted": self._scene.false_positives,
             "sent": self.sent,
             **self._delivery.stats(),
         }
 
 
-def _whole_milliseconds(moment: datetime) -> datetime:
+def _truncate_to_milliseconds(moment: datetime) -> datetime:
     return moment.replace(microsecond=moment.microsecond // 1000 * 1000)
 
 
-def _cores() -> int:
-    """Return how many cores this process may use."""
+def _cpu_count() -> int:
+    """Return the number of CPUs that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

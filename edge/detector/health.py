@@ -10,7 +10,7 @@ MAX_FRAME_SECONDS = 10.0
 
 def health_problem(detector: Detector) -> str | None:
     """Return why ``detector`` is unhealthy, in one line; None if it is healthy."""
-    if detector.film_is_over:
+    if detector.camera_ended:
         return None
     silent = time.monotonic() - detector.last_frame_at
     return f"no frame for {silent:.0f} s" if silent > MAX_FRAME_SECONDS else None

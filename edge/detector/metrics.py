@@ -45,5 +45,5 @@ class DetectorCollector(Collector):
         for field, (name, meaning) in _GAUGES.items():
             yield GaugeMetricFamily(name, meaning, value=stats.get(field) or 0)
         link = GaugeMetricFamily("facewire_link_up", "Whether the broker is connected.", labels=["broker"])
-        link.add_metric(["local"], self._detector.linked)
+        link.add_metric(["local"], self._detector.connected)
         yield link

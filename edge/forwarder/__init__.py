@@ -1,1 +1,1 @@
-"""The forwarder: carries faces up to the cloud's broker and receipts down to the local one."""
+"""The forwarder: forwards faces to the cloud broker and receipts to the local broker."""

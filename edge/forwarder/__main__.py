@@ -1,4 +1,4 @@
-"""``python -m edge.forwarder``: forward messages between the brokers until asked to stop."""
+"""``python -m edge.forwarder``: forward messages between the two brokers until asked to stop."""
 
 import os
 import sys
@@ -12,11 +12,11 @@ from edge.forwarder.settings import ForwarderSettings
 from wire.mqtt.broker_check import try_broker
 from wire.process import health, metrics
 from wire.process.command import Check, Program
-from wire.process.lifecycle import Stop, leave
+from wire.process.lifecycle import Stop, exit_now
 
 
 def main(settings: ForwarderSettings, stop: Stop) -> None:
-    """Connect to both brokers and forward."""
+    """Run the forwarder."""
     forwarder = Forwarder(settings, stop)
     registry = CollectorRegistry()
     registry.register(ForwarderCollector(forwarder))
@@ -26,7 +26,7 @@ def main(settings: ForwarderSettings, stop: Stop) -> None:
 
 
 def checks(settings: ForwarderSettings) -> list[Check]:
-    """Return what ``--check`` tries: both brokers."""
+    """Return the checks of ``--check``: both brokers."""
     return [
         Check("local broker", lambda: try_broker(settings.local_endpoint())),
         Check("cloud broker", lambda: try_broker(settings.cloud_endpoint())),
@@ -35,11 +35,11 @@ def checks(settings: ForwarderSettings) -> list[Check]:
 
 PROGRAM = Program(
     "edge.forwarder",
-    "Forwards faces and status from the local broker to the cloud's broker, and receipts back.",
+    "Forwards faces and status from the local broker to the cloud broker, and receipts back.",
     ForwarderSettings,
     main,
     checks,
 )
 
 if __name__ == "__main__":
-    leave(PROGRAM.run(sys.argv[1:], os.environ))
+    exit_now(PROGRAM.run(sys.argv[1:], os.environ))

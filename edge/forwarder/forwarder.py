@@ -1,6 +1,6 @@
-"""The forwarder: two sessions, and a lane in each direction between them.
+"""The forwarder: a session with each broker, and a relay in each direction.
 
-The whole mapping is one rule: up, put ``devices/<device>/`` in front; down, take it off.
+Topics are mapped by a single rule: ``devices/<device>/`` is added on the way up and removed on the way down.
 """
 
 import threading
@@ -17,15 +17,17 @@ from wire.mqtt.session import Session
 from wire.process.lifecycle import STOP_SECONDS, Stop
 
 RETRY_SECONDS = 1.0
-REPORT_SECONDS = 5.0
+"""Interval at which waiting messages are tried again."""
+STATUS_SECONDS = 5.0
+"""Interval at which changed counters are published in the status."""
 LOCAL_EXPIRY_SECONDS = 86400
-"""For how long the local broker keeps messages of other publishers while the forwarder is away."""
+"""Time for which the local broker queues messages while the forwarder is disconnected."""
 CLOUD_EXPIRY_SECONDS = 3600
-"""For how long the cloud's broker keeps receipts; one that is lost costs one more copy of a face on the wire."""
+"""Time for which the cloud broker queues receipts. If one is lost, its face is only sent once more."""
 
 
 class Forwarder:
-    """Carries faces and status up, receipts down."""
+    """Forwards faces and status to the cloud broker, and receipts to the local broker."""
 
     def __init__(self, settings: ForwarderSettings, stop: Stop) -> None:
         device, client_id = settings.device_id, f"facewire-forwarder-{settings.device_id}"
@@ -33,9 +35,9 @@ class Forwarder:
         self.certificate = CertificateExpiry(settings.cloud_certificate)
         self._status_topic = topics.status("forwarder", device)
         self._cloud_up_since: float | None = None
-        self._reporting = threading.Lock()
-        self._reported = b""
-        self._reported_at = 0.0
+        self._status_lock = threading.Lock()
+        self._last_status = b""
+        self._last_status_at = 0.0
         self.up = Relay(
             "up",
             lambda: self.local,
@@ -44,7 +46,7 @@ class Forwarder:
             map_topic=partial(topics.to_cloud, device),
             qos_of=lambda message: settings.mqtt_qos if _is_face(message) else 1,
             needs_subscriber=lambda message: settings.receipts == "sink" and _is_face(message),
-            on_forwarded=self._sign_for if settings.receipts == "broker" else lambda message: None,
+            on_forwarded=self._send_receipt if settings.receipts == "broker" else lambda message: None,
         )
         self.down = Relay(
             "down",
@@ -63,9 +65,9 @@ class Forwarder:
                 session_expiry_seconds=LOCAL_EXPIRY_SECONDS,
             ),
             stop,
-            on_message=self.up.take,
+            on_message=self.up.forward,
             subscriptions=[(topics.ALL_FACES, settings.mqtt_qos), (topics.ALL_STATUS, 1)],
-            on_connected=self._local_connected,
+            on_connected=self._on_local_connected,
         )
         self.cloud = Session(
             settings.cloud_endpoint(),
@@ -76,14 +78,14 @@ class Forwarder:
                 session_expiry_seconds=CLOUD_EXPIRY_SECONDS,
             ),
             stop,
-            on_message=self.down.take,
+            on_message=self.down.forward,
             subscriptions=[(topics.all_receipts_of(device), 1)],
-            on_connected=self._cloud_connected,
-            on_lost=self._cloud_lost,
+            on_connected=self._on_cloud_connected,
+            on_lost=self._on_cloud_lost,
         )
 
     def run(self) -> None:
-        """Forward until asked to stop; then finish what is under way."""
+        """Forward until asked to stop, then wait for the messages under way."""
         self.local.start()
         self.cloud.start()
         while not self._stop.wait(RETRY_SECONDS):
@@ -95,29 +97,29 @@ class Forwarder:
         self.cloud.close()
 
     def step(self) -> None:
-        """Try again what waits for a link or for a subscriber, and say what has changed."""
+        """Retry the waiting messages, check the certificate's expiry, and publish the status if it has changed."""
         self.up.flush()
         self.down.flush()
         self.certificate.step()
-        if time.monotonic() - self._reported_at > REPORT_SECONDS:
-            self._report(only_changes=True)
+        if time.monotonic() - self._last_status_at > STATUS_SECONDS:
+            self._publish_status(only_if_changed=True)
 
-    def _cloud_connected(self) -> None:
+    def _on_cloud_connected(self) -> None:
         self._cloud_up_since = time.time()
-        self._report()
+        self._publish_status()
         self.up.flush()
 
-    def _cloud_lost(self) -> None:
+    def _on_cloud_lost(self) -> None:
         self._cloud_up_since = None
-        self._report()
+        self._publish_status()
 
-    def _local_connected(self) -> None:
-        self._report()
+    def _on_local_connected(self) -> None:
+        self._publish_status()
         self.down.flush()
 
-    def _report(self, only_changes: bool = False) -> None:
-        """Say how the cloud link is: detectors send again what was under way when it was cut."""
-        with self._reporting:  # both sessions report: the one that looked first must not have the last word
+    def _publish_status(self, only_if_changed: bool = False) -> None:
+        """Publish the status to the local broker. After a new ``cloud_up_since``, detectors send faces again."""
+        with self._status_lock:  # both sessions publish it; the last one published must be the latest
             since = self._cloud_up_since
             payload = status.encode(
                 cloud="down" if since is None else "up",
@@ -127,12 +129,12 @@ class Forwarder:
                 dropped=self.up.counts.dropped,
                 certificate_expires=self.certificate.text,
             )
-            if only_changes and payload == self._reported:
+            if only_if_changed and payload == self._last_status:
                 return
             self.local.publish(self._status_topic, payload, qos=1, retain=True)
-            self._reported, self._reported_at = payload, time.monotonic()
+            self._last_status, self._last_status_at = payload, time.monotonic()
 
-    def _sign_for(self, message: Message) -> None:
+    def _send_receipt(self, message: Message) -> None:
         face_id = message.properties.correlation_data
         camera = message.topic.removeprefix("faces/")
         if _is_face(message) and topics.is_name(camera) and face_id is not None:

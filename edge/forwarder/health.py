@@ -6,5 +6,5 @@ from edge.forwarder.forwarder import Forwarder
 def health_problem(forwarder: Forwarder) -> str | None:
     """Return why ``forwarder`` is unhealthy, in one line; None if it is healthy."""
     sessions = (("local", forwarder.local), ("cloud", forwarder.cloud))
-    disconnected = [f"no link to the {name} broker" for name, session in sessions if not session.connected]
-    return ", ".join(disconnected) or None
+    problems = [f"no link to the {name} broker" for name, session in sessions if not session.connected]
+    return ", ".join(problems) or None

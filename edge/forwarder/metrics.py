@@ -34,7 +34,7 @@ class ForwarderCollector(Collector):
             forwarded.add_metric([direction], relay.counts.forwarded)
             refused.add_metric([direction], relay.counts.refused)
             dropped.add_metric([direction], relay.counts.dropped)
-            held.add_metric([direction], relay.held)
+            held.add_metric([direction], relay.unacknowledged)
         link = GaugeMetricFamily("facewire_link_up", "Whether the broker is connected.", labels=["broker"])
         link.add_metric(["local"], self._forwarder.local.connected)
         link.add_metric(["cloud"], self._forwarder.cloud.connected)

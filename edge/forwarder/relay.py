@@ -1,9 +1,9 @@
-"""One direction of the forwarder: what arrives on one session is published on the other.
+"""A relay: publishes the messages that arrive on one session on another session.
 
-A message is acknowledged where it came from only after the other side has taken it. Until then it is *under way*
-(published, no answer yet) or *waiting* (for the link, or for a subscriber). How many there can be is bounded by the
-receive maximum of the session on which they arrive, so an outage fills the memory of neither process nor broker. (Under
-a flood, by what the broker may queue: see ``wire.mqtt.connection.Terms``.)
+A message is acknowledged to its broker only after the other broker has accepted it. Until then it is either under way
+(published, not yet answered) or waiting (for the connection, or for a subscriber). The receive maximum of the source
+session limits the number of unacknowledged messages, so an outage fills the memory of neither process nor broker.
+(:class:`wire.mqtt.connection.ConnectOptions` describes what limits them under a flood.)
 """
 
 import threading
@@ -19,24 +19,25 @@ from wire.mqtt.session import Session
 from wire.process.lifecycle import Stop
 
 MAX_UNACKNOWLEDGED = 64
-"""Messages held at once, of up to 128 KiB each. QoS 0 knows no back-pressure: beyond this such a message is dropped."""
+"""Maximum number of unacknowledged messages, of up to 128 KiB each. QoS 0 messages beyond it are dropped."""
 
 _log = structlog.get_logger("forwarder")
 
 
 @dataclass(slots=True)
 class Counts:
-    """What has become of the messages of one direction since the start."""
+    """Messages of one direction since the start."""
 
     forwarded: int = 0
+    """Accepted by the other broker."""
     refused: int = 0
-    """By the other side, or by the mapping rule."""
+    """Refused by the other broker, or not covered by the topic mapping."""
     dropped: int = 0
-    """At QoS 0, while the link was down."""
+    """QoS 0 messages dropped because too many messages were unacknowledged."""
 
 
 class Relay:
-    """Takes messages from one session and publishes them on another."""
+    """Forwards messages from one session to another."""
 
     def __init__(
         self,
@@ -50,46 +51,46 @@ class Relay:
         needs_subscriber: Callable[[Message], bool] = lambda message: False,
         on_forwarded: Callable[[Message], None] = lambda message: None,
     ) -> None:
-        """Set up one direction.
+        """Set up the relay.
 
         Args:
-            name: what the log calls it.
-            source: where messages come from and are acknowledged.
-            target: where they are published.
-            stop: is told of a defect.
-            map_topic: the topic on the other side; may raise BadMessage.
-            qos_of: the QoS on the other side.
-            needs_subscriber: whether «nobody has subscribed» means «not yet»: try again.
-            on_forwarded: called once the other side has taken a message.
+            name: the name for logs.
+            source: returns the session on which messages arrive and are acknowledged.
+            target: returns the session on which they are published.
+            stop: set if a callback fails.
+            map_topic: returns the topic on the other side; raises BadMessage if there is none.
+            qos_of: returns the QoS on the other side.
+            needs_subscriber: returns whether a message is retried while nobody has subscribed to it.
+            on_forwarded: called after the other broker has accepted a message.
         """
         self.counts = Counts()
         self._name, self._source, self._target, self._stop = name, source, target, stop
         self._map_topic, self._qos_of = map_topic, qos_of
         self._needs_subscriber, self._on_forwarded = needs_subscriber, on_forwarded
         self._lock = threading.Lock()
+        self._idle = threading.Condition(self._lock)
         self._underway = 0
         self._waiting: list[Message] = []
-        self._no_subscriber_logged = False
-        self.idle = threading.Condition(self._lock)
+        self._has_logged_no_subscriber = False
 
     @property
-    def held(self) -> int:
-        """How many messages are under way or waiting."""
+    def unacknowledged(self) -> int:
+        """Number of messages that are under way or waiting."""
         with self._lock:
             return self._underway + len(self._waiting)
 
-    def take(self, message: Message) -> None:
-        """Carry one message over. Called in the source's thread; never blocks."""
+    def forward(self, message: Message) -> None:
+        """Forward a message. Called in the source session's thread; does not block."""
         if self._stop:
-            return  # not acknowledged: the broker delivers it again
-        if message.qos == 0 and self.held >= MAX_UNACKNOWLEDGED:
+            return  # it is not acknowledged, so the broker delivers it again
+        if message.qos == 0 and self.unacknowledged >= MAX_UNACKNOWLEDGED:
             self.counts.dropped += 1
-            _log.warning("dropped: QoS 0 and no way onward", relay=self._name, topic=message.topic)
+            _log.warning("QoS 0 message dropped", relay=self._name, topic=message.topic)
             return
         self._publish(message)
 
     def flush(self) -> None:
-        """Publish what waits. What came on a connection that has ended is left to its broker to deliver again."""
+        """Publish the waiting messages, except those whose connection has ended: their broker delivers them again."""
         with self._lock:
             waiting, self._waiting = self._waiting, []
         for message in waiting:
@@ -97,9 +98,9 @@ class Relay:
                 self._publish(message)
 
     def drain(self, seconds: float) -> None:
-        """Wait until nothing is under way, at most ``seconds``."""
-        with self.idle:
-            self.idle.wait_for(lambda: self._underway == 0, seconds)
+        """Wait until no message is under way, at most ``seconds``."""
+        with self._idle:
+            self._idle.wait_for(lambda: self._underway == 0, seconds)
 
     def _publish(self, message: Message) -> None:
         try:
@@ -109,36 +110,34 @@ class Relay:
             return
         with self._lock:
             self._underway += 1
-        self._target().publish(
-            topic,
-            message.payload,
-            qos=self._qos_of(message),
-            properties=message.properties,
-        ).add_done_callback(self._stop.guard(lambda answer: self._answered(message, answer)))
+        future = self._target().publish(
+            topic, message.payload, qos=self._qos_of(message), properties=message.properties
+        )
+        future.add_done_callback(self._stop.guard(lambda done: self._on_published(message, done)))
 
-    def _answered(self, message: Message, answer: "Future[int]") -> None:
-        error = answer.exception()
+    def _on_published(self, message: Message, done: "Future[int]") -> None:
+        error = done.exception()
         if isinstance(error, Refused):
             self._refuse(message, str(error))
-        elif error is None and not (answer.result() == NO_MATCHING_SUBSCRIBERS and self._needs_subscriber(message)):
-            self._no_subscriber_logged = False
+        elif error is None and not (done.result() == NO_MATCHING_SUBSCRIBERS and self._needs_subscriber(message)):
+            self._has_logged_no_subscriber = False
             self.counts.forwarded += 1
             self._on_forwarded(message)
             self._source().acknowledge(message)
         else:
-            if error is None and not self._no_subscriber_logged:
-                self._no_subscriber_logged = True
-                _log.warning("nobody has subscribed yet, trying again", relay=self._name, topic=message.topic)
+            if error is None and not self._has_logged_no_subscriber:
+                self._has_logged_no_subscriber = True
+                _log.warning("no subscriber yet, retrying", relay=self._name, topic=message.topic)
             with self._lock:
                 self._waiting.append(message)
-        with self.idle:
+        with self._idle:
             self._underway -= 1
             if self._underway == 0:
-                self.idle.notify_all()
+                self._idle.notify_all()
 
     def _refuse(self, message: Message, reason: str) -> None:
-        """Set a message aside so that it does not stop those behind it; a face stays in its detector's outbox."""
+        """Acknowledge a refused message, so it does not block those behind it. A face stays in its outbox."""
         self.counts.refused += 1
-        face = (message.properties.correlation_data or b"").decode("ascii", "replace")
-        _log.error("refused", relay=self._name, topic=message.topic, reason=reason, id=face)
+        face_id = (message.properties.correlation_data or b"").decode("ascii", "replace")
+        _log.error("message refused", relay=self._name, topic=message.topic, reason=reason, id=face_id)
         self._source().acknowledge(message)

@@ -1,4 +1,4 @@
-"""What the forwarder can be told."""
+"""The forwarder's settings."""
 
 from typing import Annotated, Literal, Self
 
@@ -9,13 +9,13 @@ from wire.process.settings import Expected
 
 
 class ForwarderSettings(DeviceSettings, CloudSettings):
-    """The forwarder's settings."""
+    """The settings of ``python -m edge.forwarder``."""
 
     receipts: Annotated[Literal["sink", "broker"], Expected("sink or broker")] = "sink"
-    """Who signs for a face: the sink, once it is in S3, or the forwarder, once the cloud's broker has it."""
+    """Who sends receipts. sink: s3sink, once a face is in S3. broker: the forwarder, once the cloud broker has it."""
 
     @model_validator(mode="after")
-    def _a_receipt_needs_an_answer(self) -> Self:
+    def _receipts_need_acknowledgements(self) -> Self:
         if self.receipts == "broker" and self.mqtt_qos == 0:
-            raise ValueError("RECEIPTS is 'broker' and MQTT_QOS is 0: expected 1 or 2, as no broker answers at 0")
+            raise ValueError("RECEIPTS is 'broker' and MQTT_QOS is 0: expected 1 or 2, as QoS 0 has no acknowledgement")
         return self

@@ -1,12 +1,17 @@
 """Settings: environment variables, parsed once per process into one frozen object.
 
-A settings class is the configuration. Each field is the environment variable of the same name in capitals, its type says
-which values are allowed, and its docstring says what it means. All mistakes are reported at once, each with the variable,
-its value and what was expected. A secret may also come from a file, named by the variable with ``_FILE`` appended.
+A settings class is the configuration. Each field is the environment variable of the same name in capitals. Its type
+defines the allowed values, and its docstring is its documentation. All mistakes are reported at once, each with the
+variable, its value and what was expected. A secret may also come from a file, named by the variable with ``_FILE``
+appended.
 """
 
+import ast
+import inspect
+import textwrap
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args
 
@@ -36,23 +41,23 @@ Port = Annotated[int, Field(ge=1, le=65535), Expected("a port from 1 to 65535")]
 Switch = Annotated[bool, Expected("true or false")]
 Fraction = Annotated[float, Field(ge=0, le=1), Expected("a number from 0 to 1")]
 Seconds = Annotated[float, Field(ge=0, le=86400), Expected("seconds, from 0 to 86400")]
-File = Annotated[FilePath, Expected("a file that is there")]
+File = Annotated[FilePath, Expected("an existing file")]
 Secret = Annotated[SecretStr, Expected("a secret")]
 
 
 class Settings(BaseModel):
     """The settings of every process."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, defer_build=True)
 
     log_level: Annotated[Literal["debug", "info", "warning", "error"], Expected("debug, info, warning or error")] = (
         "info"
     )
-    """The least severe level that is logged: debug, info, warning or error."""
+    """Least severe level that is logged: debug, info, warning or error."""
     log_format: Annotated[Literal["console", "json"], Expected("console or json")] = "console"
-    """console: for people; json: one JSON object a line."""
+    """Format of the log. console: text; json: one JSON object per line."""
     metrics_port: Port | None = None
-    """The port on which Prometheus metrics are served. Default: they are not served."""
+    """Port on which Prometheus metrics are served. Default: they are not served."""
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str]) -> Self:
@@ -79,7 +84,7 @@ class Settings(BaseModel):
         return settings
 
     def resolved(self) -> dict[str, str]:
-        """Return every variable and its value as text, with secrets starred. This is logged at the start."""
+        """Return every variable and its value as text, with secrets masked. This is logged at the start."""
         return {field.upper(): "" if value is None else str(value) for field, value in self}
 
     def configure_logging(self) -> None:
@@ -96,8 +101,12 @@ class Settings(BaseModel):
     @classmethod
     def describe(cls) -> list[tuple[str, str, str]]:
         """Return variable, default and meaning of every setting."""
+        meanings: dict[str, str] = {}
+        for owner in reversed(cls.__mro__):
+            if issubclass(owner, Settings):
+                meanings |= _attribute_docstrings(owner)
         return [
-            (field.upper(), _default_text(info), " ".join((info.description or "").split()))
+            (field.upper(), _default_text(info), " ".join(meanings[field].split()))
             for field, info in cls.model_fields.items()
         ]
 
@@ -107,11 +116,11 @@ class Settings(BaseModel):
             return message.removeprefix("Value error, ")
         field = str(location[0])
         info = cls.model_fields[field]
-        wordings = (part.words for part in _parts(info.annotation, *info.metadata) if isinstance(part, Expected))
-        expected = next(wordings, message)
+        descriptions = (part.words for part in _parts(info.annotation, *info.metadata) if isinstance(part, Expected))
+        expected = next(descriptions, message)
         if field in values:
-            shown = "**********" if field in cls.secrets() else repr(values[field])
-            return f"{field.upper()} is {shown}: expected {expected}"
+            value = "**********" if field in cls.secrets() else repr(values[field])
+            return f"{field.upper()} is {value}: expected {expected}"
         if info.is_required():
             return f"{field.upper()} is not set: expected {expected}"
         default = info.get_default(call_default_factory=True)
@@ -121,6 +130,20 @@ class Settings(BaseModel):
 def reveal(secret: SecretStr | None) -> str | None:
     """Return the value of a secret; None if it is not set."""
     return None if secret is None else secret.get_secret_value()
+
+
+def _attribute_docstrings(cls: type) -> dict[str, str]:
+    """Return the docstring under each field of a class.
+
+    pydantic can do this, too, but for every class when it is defined: that takes a tenth of the detector's start.
+    """
+    (definition,) = ast.parse(textwrap.dedent(inspect.getsource(cls))).body
+    found = {}
+    for statement, following in pairwise(getattr(definition, "body", ())):
+        match statement, following:
+            case ast.AnnAssign(target=ast.Name(id=name)), ast.Expr(value=ast.Constant(value=str(text))):
+                found[name] = text
+    return found
 
 
 def _default_text(info: FieldInfo) -> str:

@@ -1,8 +1,9 @@
-"""Frames that a camera, its driver or its link has spoiled: none at all, green or grey all over, or cut off half-way.
+"""Detects corrupt frames: frames that are not images, and frames that are partly or wholly green or grey.
 
-A decoder that runs out of data, or a driver that loses part of a transfer, leaves the rest of the picture at what a
-codec calls nothing: green (luma and chroma 0) or grey (128). So a frame is spoiled where more of it than usual, from
-the bottom up, is of one of these colours, without any noise. Black and white are left alone: a lens has those.
+A decoder that runs out of data, or a driver that loses part of a transfer, leaves the rest of the frame at the codec's
+zero level, which is green (luma and chroma 0), or at grey (128). So a frame is corrupt if more rows than usual, counted
+from the bottom, have one of these colours without any noise. Black and white are accepted: a covered or a dazzled lens
+gives those.
 """
 
 from typing import Any
@@ -12,61 +13,61 @@ import numpy as np
 
 from edge.detector.camera.frame import Image
 
-_ROWS = 33
-"""How many rows of a frame are looked at."""
-_FLAT_LEVELS = 4
-"""Levels, of 255, that the pixels of a filled part differ by at most: what compression leaves of one colour."""
+_SAMPLED_ROWS = 33
+"""Number of rows of a frame that are examined, evenly spaced."""
+_MAX_LEVEL_DIFFERENCE = 4
+"""Levels, of 255, within which pixels count as the same colour: compression leaves as much."""
 _MIN_GREEN, _MAX_OTHER_CHANNELS, _GREY = 100, 40, 128
-_MORE_ROWS = 3
-"""Of those looked at: a tenth of a frame. So much more of one colour than usual is damage."""
+_MIN_EXTRA_ROWS = 3
+"""A frame is corrupt if it has this many more uniform rows than usual, of those sampled: a tenth of its height."""
 ACCEPT_SECONDS = 2.0
-"""What has looked like damage for this long is what the camera shows: a wall, a test card."""
+"""Frames that look corrupt for this long are accepted: the camera shows a wall or a test card."""
 
 
 class CorruptionFilter:
-    """Tells spoiled frames of one camera from sound ones."""
+    """Separates the corrupt frames of one camera from the intact ones."""
 
     def __init__(self) -> None:
-        self._usual = 0
-        """Rows of one colour at the bottom of a sound frame."""
-        self._spoiled_since: float | None = None
+        self._usual_rows = 0
+        """Uniform rows at the bottom of the last intact frame."""
+        self._corrupt_since: float | None = None
 
-    def sound(self, image: Any, clock: float) -> Image | None:
-        """Return a frame with three channels where it is sound; None where it is spoiled.
+    def filter(self, image: Any, clock: float) -> Image | None:
+        """Return the frame with three channels if it is intact; None if it is corrupt.
 
         Args:
-            image: what the driver gave: 8 bits a channel, with 1, 3 or 4 channels, or anything else.
+            image: what the driver returned. Anything but an array of uint8 with 1, 3 or 4 channels counts as corrupt.
             clock: the frame's time, in seconds.
         """
         if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.ndim not in (2, 3) or not image.size:
             return None
         channels = 1 if image.ndim == 2 else image.shape[2]
         if channels == 1:
-            picture: Any = cv2.cvtColor(image, cv2.COLOR_GRAY2BGR)
+            converted: Any = cv2.cvtColor(image, cv2.COLOR_GRAY2BGR)
         elif channels == 4:
-            picture = cv2.cvtColor(image, cv2.COLOR_BGRA2BGR)
+            converted = cv2.cvtColor(image, cv2.COLOR_BGRA2BGR)
         elif channels == 3:
-            picture = image
+            converted = image
         else:
             return None
-        flat = _flat_rows(picture)
-        if flat >= self._usual + _MORE_ROWS:
-            if self._spoiled_since is None:
-                self._spoiled_since = clock
-            if clock - self._spoiled_since < ACCEPT_SECONDS:
+        uniform_rows = _count_uniform_rows(converted)
+        if uniform_rows >= self._usual_rows + _MIN_EXTRA_ROWS:
+            if self._corrupt_since is None:
+                self._corrupt_since = clock
+            if clock - self._corrupt_since < ACCEPT_SECONDS:
                 return None
-        self._usual, self._spoiled_since = flat, None
-        sound: Image = picture
-        return sound
+        self._usual_rows, self._corrupt_since = uniform_rows, None
+        intact: Image = converted
+        return intact
 
 
-def _flat_rows(image: Image) -> int:
-    """Return how many of some rows, from the bottom up, are of the same green or grey throughout."""
+def _count_uniform_rows(image: Image) -> int:
+    """Return how many of the sampled rows, from the bottom up, have the same green or grey throughout."""
     blue, green, red = (int(level) for level in image[-1, 0])
     is_green = green >= _MIN_GREEN and max(blue, red) <= _MAX_OTHER_CHANNELS
-    is_grey = all(abs(level - _GREY) <= _FLAT_LEVELS for level in (blue, green, red))
-    if not (is_green or is_grey) or np.ptp(image[-1], axis=0).max() > _FLAT_LEVELS:
-        return 0  # as in nearly every frame
-    rows = image[np.linspace(image.shape[0] - 1, 0, _ROWS).astype(int)].astype(np.int16)
-    flat = (np.abs(rows - rows[0, 0]).max(axis=(1, 2)) <= _FLAT_LEVELS).tolist()
-    return flat.index(False) if False in flat else _ROWS
+    is_grey = all(abs(level - _GREY) <= _MAX_LEVEL_DIFFERENCE for level in (blue, green, red))
+    if not (is_green or is_grey) or np.ptp(image[-1], axis=0).max() > _MAX_LEVEL_DIFFERENCE:
+        return 0  # the usual case: only the last row has been read
+    rows = image[np.linspace(image.shape[0] - 1, 0, _SAMPLED_ROWS).astype(int)].astype(np.int16)
+    is_uniform = (np.abs(rows - rows[0, 0]).max(axis=(1, 2)) <= _MAX_LEVEL_DIFFERENCE).tolist()
+    return is_uniform.index(False) if False in is_uniform else _SAMPLED_ROWS

@@ -1,4 +1,4 @@
-"""A frame, and what every camera has in common."""
+"""A frame, and the interface of every camera."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,38 +16,37 @@ Image = npt.NDArray[np.uint8]
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """One picture of a camera."""
+    """One frame of a camera."""
 
     image: Image
-    """Height x width x 3, blue, green, red."""
     captured_at: datetime
-    """UTC."""
+    """Capture time, UTC."""
     clock: float
-    """Seconds on the camera's own clock, which never goes back within a scene; a file's own time for a file."""
+    """Capture time in seconds on the camera's clock, which never goes back within a scene. A file has its own clock."""
     new_scene: bool = False
-    """Nothing in it continues from the frame before: another image, a file's start, a camera opened again."""
+    """Whether the frame is unrelated to the one before: another image, the start of a file, or a reopened camera."""
 
 
 class Camera(Protocol):
-    """Where frames come from."""
+    """A source of frames."""
 
     is_live: bool
-    """Whether it goes on by itself. Otherwise every frame of it is searched, and its time is the frames' own."""
+    """Whether frames arrive in real time and may be skipped. A recording waits for its consumer and skips none."""
     skipped: int
-    """Frames that a live camera delivered and nobody had time for."""
+    """Frames of a live camera that were replaced by a newer one before they were processed."""
     reopened: int
-    """How often a live camera was opened again after it had failed or hung."""
-    spoiled: int
-    """Frames of a live camera that were green, cut off, or no pictures at all."""
-    passed: int
-    """Frames of a live camera that were let pass without a look, while nothing moved."""
-    resting: bool
-    """Set by whoever looks: nothing moves, and a live camera need not give every frame."""
+    """Number of times a live camera was reopened after it had failed or hung."""
+    corrupt: int
+    """Frames of a live camera that were discarded as corrupt."""
+    ignored: int
+    """Frames of a live camera that were left out at the reduced rate."""
+    reduced_rate: bool
+    """Set by the consumer while nothing moves: a live camera may then leave out some of its frames."""
 
     def frames(self, stop: Stop) -> Iterator[Frame]:
         """Yield frames until the camera ends or ``stop`` is set.
 
         Raises:
-            ConfigurationError: there is no such camera, or nothing in it that can be read.
+            ConfigurationError: the camera does not exist, or nothing in it can be read.
         """
         ...

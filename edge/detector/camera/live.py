@@ -1,7 +1,7 @@
-"""Cameras that are live: always the newest frame, and a watchdog that opens the camera again when it hangs.
+"""Live cameras: yield the newest frame, and reopen the camera if it fails or hangs.
 
-``cv2.VideoCapture.read`` can block for good on a lost network camera and cannot be interrupted. So each capture has
-a thread of its own, which the watchdog leaves behind when it opens another; only so many of them.
+``cv2.VideoCapture.read`` can block forever on a lost network camera and cannot be interrupted. So each capture runs in
+its own thread. If it hangs, it is abandoned and a new one is opened; the number of abandoned captures is limited.
 """
 
 import contextlib
@@ -20,24 +20,26 @@ from wire.errors import ConfigurationError, ExitCode
 from wire.process.backoff import delay_seconds
 from wire.process.lifecycle import Stop
 
-HANG_SECONDS = 10.0
-"""A camera without a frame for this long is opened again, whatever its pace."""
+MAX_HANG_SECONDS = 10.0
+"""A camera that gives no frame for this long is reopened, whatever its frame rate."""
 MIN_HANG_SECONDS = 4.0
+"""Minimum time without a frame before a camera is reopened."""
 HANG_GAPS = 20
-"""One that has shown its pace is opened again after so many times its longest gap, but not before the above."""
+"""A camera whose frame rate is known is reopened after this many times the longest gap between its frames."""
 MAX_HUNG_CAPTURES = 8
-"""Captures left behind that still hang: then another is opened only once one of them has ended."""
+"""Maximum number of abandoned captures that still hang. Beyond it, no other is opened until one of them ends."""
 OPEN_SECONDS = 20.0
-"""How long opening a camera may take."""
+"""Maximum time for opening a camera."""
 INITIAL_REOPEN_SECONDS = 0.5
+"""Base of the exponential backoff before a camera is reopened."""
 MAX_REOPEN_SECONDS = 3.0
-"""The longest pause before a camera that is gone is opened again."""
+"""Maximum pause before a camera is reopened."""
 RELEASE_SECONDS = 1.0
-"""How long the end of the process waits for a camera to be let go."""
-RESTING_EVERY = 3
-"""While nothing moves, so many frames make one that is looked at: at 30 frames/s a movement is seen 0.1 s later."""
+"""Maximum time for releasing the camera when the process stops."""
+REDUCED_RATE_DIVISOR = 3
+"""At the reduced rate, one of this many frames is processed: at 30 frames/s, movement is noticed 0.1 s later."""
 _POLL_SECONDS = 0.2
-"""How soon a wait for a frame notices that the process is to stop."""
+"""Interval at which a wait for a frame checks whether the process is stopping."""
 
 _log = structlog.get_logger("camera")
 
@@ -48,31 +50,31 @@ class LiveCamera:
     is_live = True
 
     def __init__(
-        self, name: str, open_capture: Callable[[], cv2.VideoCapture], hang_seconds: float = HANG_SECONDS
+        self, name: str, open_capture: Callable[[], cv2.VideoCapture], max_hang_seconds: float = MAX_HANG_SECONDS
     ) -> None:
-        """Set up a camera; nothing is opened yet.
+        """Set up the camera; :meth:`frames` opens it.
 
         Args:
-            name: what the log calls it, without credentials.
-            open_capture: opens it.
-            hang_seconds: how long it may go without a frame at the most.
+            name: the name for logs and errors, without credentials.
+            open_capture: opens the camera.
+            max_hang_seconds: the camera is reopened if it gives no frame for this long.
         """
         self.skipped = 0
         self.reopened = 0
-        self.spoiled = 0
-        self.passed = 0
-        self.resting = False
-        self._name, self._open_capture, self._hang_seconds = name, open_capture, hang_seconds
+        self.corrupt = 0
+        self.ignored = 0
+        self.reduced_rate = False
+        self._name, self._open_capture, self._max_hang_seconds = name, open_capture, max_hang_seconds
 
     def frames(self, stop: Stop) -> Iterator[Frame]:
-        """Yield the newest frame, over and over; see :class:`edge.detector.camera.frame.Camera`."""
+        """Yield the newest frame each time; see :class:`edge.detector.camera.frame.Camera`."""
         reader = _Reader(self._open_capture)
         if not reader.wait_open(OPEN_SECONDS, stop):
             raise ConfigurationError(
                 f"CAMERA_SOURCE is '{self._name}': expected a camera that can be opened", ExitCode.NO_INPUT
             )
         failures = 0
-        left_behind: list[_Reader] = []
+        abandoned: list[_Reader] = []
         while not stop:
             for frame in self._read(reader, stop):
                 yield frame
@@ -84,89 +86,90 @@ class LiveCamera:
             self.reopened += 1
             failures += 1
             stop.wait(delay_seconds(failures, INITIAL_REOPEN_SECONDS, MAX_REOPEN_SECONDS))
-            left_behind = [one for one in (*left_behind, reader) if not one.ended]
-            while len(left_behind) >= MAX_HUNG_CAPTURES and not stop:
+            abandoned = [other for other in (*abandoned, reader) if not other.ended]
+            while len(abandoned) >= MAX_HUNG_CAPTURES and not stop:
                 stop.wait(_POLL_SECONDS)
-                left_behind = [one for one in left_behind if not one.ended]
+                abandoned = [other for other in abandoned if not other.ended]
             reader = _Reader(self._open_capture)
             reader.wait_open(OPEN_SECONDS, stop)
 
     def _read(self, reader: "_Reader", stop: Stop) -> Iterator[Frame]:
-        """Yield the sound frames of one capture, until it ends or hangs; the first begins a scene."""
-        damage, shape = CorruptionFilter(), None
-        patience, came_at, has_paced = self._hang_seconds, time.monotonic(), False
+        """Yield the intact frames of one capture until it ends or hangs. The first one begins a new scene."""
+        corruption_filter, shape = CorruptionFilter(), None
+        timeout, last_frame_at, has_frame = self._max_hang_seconds, time.monotonic(), False
         longest_gap = 0.0
         while not stop:
-            reader.every = RESTING_EVERY if self.resting else 1
-            taken = reader.take(_POLL_SECONDS)
+            reader.process_every = REDUCED_RATE_DIVISOR if self.reduced_rate else 1
+            captured = reader.take_newest(_POLL_SECONDS)
             now = time.monotonic()
-            if taken is not None:
-                self.skipped += taken.skipped
-                self.passed += taken.passed
-                if has_paced:
-                    longest_gap = max(longest_gap, (now - came_at) / (1 + taken.skipped + taken.passed))
-                    patience = min(self._hang_seconds, max(MIN_HANG_SECONDS, HANG_GAPS * longest_gap))
-                came_at, has_paced = now, True
-                image = damage.sound(taken.image, taken.clock)
+            if captured is not None:
+                self.skipped += captured.skipped
+                self.ignored += captured.ignored
+                if has_frame:
+                    gap = (now - last_frame_at) / (1 + captured.skipped + captured.ignored)
+                    longest_gap = max(longest_gap, gap)
+                    timeout = min(self._max_hang_seconds, max(MIN_HANG_SECONDS, HANG_GAPS * longest_gap))
+                last_frame_at, has_frame = now, True
+                image = corruption_filter.filter(captured.image, captured.clock)
                 if image is None:
-                    self.spoiled += 1
+                    self.corrupt += 1
                     continue
-                yield Frame(image, taken.captured_at, taken.clock, new_scene=image.shape != shape)
+                yield Frame(image, captured.captured_at, captured.clock, new_scene=image.shape != shape)
                 shape = image.shape
             elif reader.ended:
-                _log.warning("the camera is gone, opening it again", camera=self._name, reason=reader.reason)
+                _log.warning("camera failed, reopening it", camera=self._name, reason=reader.reason)
                 return
-            elif now - came_at > patience:
-                _log.warning("the camera hangs, opening it again", camera=self._name, seconds=round(patience, 1))
+            elif now - last_frame_at > timeout:
+                _log.warning("camera hangs, reopening it", camera=self._name, seconds=round(timeout, 1))
                 return
 
 
 class _CapturedFrame:
-    """The newest frame of a capture, how many before it nobody took, and how many were let pass."""
+    """The newest frame of a capture, and how many frames since the last one taken were skipped or ignored."""
 
-    def __init__(self, image: Any, skipped: int, passed: int) -> None:
-        self.image, self.skipped, self.passed = image, skipped, passed
+    def __init__(self, image: Any, skipped: int, ignored: int) -> None:
+        self.image, self.skipped, self.ignored = image, skipped, ignored
         self.captured_at, self.clock = datetime.now(UTC), time.monotonic()
 
 
 class _Reader:
-    """One capture in a thread of its own."""
+    """Reads one capture in its own thread and keeps the newest frame."""
 
     def __init__(self, open_capture: Callable[[], cv2.VideoCapture]) -> None:
         self._open_capture = open_capture
         self._changed = threading.Condition()
         self._newest: _CapturedFrame | None = None
         self._abandoned = False
-        self.every = 1
-        """Which of its frames are pictures: every one, or every so many."""
+        self.process_every = 1
+        """1: every frame is retrieved; n: every nth frame."""
         self.opened = False
         self.ended = False
         self.reason: str | None = None
-        """What the driver complained of."""
+        """The driver's error, if it raised one."""
         self._thread = threading.Thread(target=self._run, name="camera", daemon=True)
         self._thread.start()
 
     def wait_open(self, seconds: float, stop: Stop) -> bool:
-        """Wait until the camera is open, and tell whether it is (or whether waiting was called off)."""
+        """Wait at most ``seconds`` for the camera to open, and return whether it did or ``stop`` is set."""
         deadline = time.monotonic() + seconds
         with self._changed:
             while not (self.opened or self.ended or stop) and time.monotonic() < deadline:
                 self._changed.wait(_POLL_SECONDS)
         return self.opened or bool(stop)
 
-    def take(self, seconds: float) -> _CapturedFrame | None:
-        """Return the newest frame that nobody has taken yet; None where none has come within ``seconds``."""
+    def take_newest(self, seconds: float) -> _CapturedFrame | None:
+        """Return the newest frame, once; None if no new one arrives within ``seconds``."""
         with self._changed:
             self._changed.wait_for(lambda: self._newest is not None or self.ended, seconds)
-            candidate, self._newest = self._newest, None
-        return candidate
+            newest, self._newest = self._newest, None
+        return newest
 
     def abandon(self) -> None:
-        """Leave the thread to itself; it lets the camera go as soon as it can."""
+        """Let the thread release the camera and end as soon as the driver returns."""
         self._abandoned = True
 
     def wait_end(self, seconds: float) -> None:
-        """Wait until the camera has been let go, at most ``seconds``: it may hang."""
+        """Wait until the camera is released, at most ``seconds``: the driver may hang."""
         self._thread.join(seconds)
 
     def _run(self) -> None:
@@ -176,22 +179,22 @@ class _Reader:
             with self._changed:
                 self.opened = capture.isOpened()
                 self._changed.notify_all()
-            passed = 0
+            ignored = 0
             while self.opened and not self._abandoned and capture.grab():
-                if passed + 1 < self.every:
-                    passed += 1
+                if ignored + 1 < self.process_every:
+                    ignored += 1
                     continue
                 read, image = capture.retrieve()
                 if not read:
                     break
                 with self._changed:
                     if self._newest is not None:
-                        passed += self._newest.passed
+                        ignored += self._newest.ignored
                     skipped = self._newest.skipped + 1 if self._newest is not None else 0
-                    self._newest = _CapturedFrame(image, skipped, passed)
+                    self._newest = _CapturedFrame(image, skipped, ignored)
                     self._changed.notify_all()
-                passed = 0
-        except Exception as failure:  # noqa: BLE001 (whatever a driver does, the camera is opened again)
+                ignored = 0
+        except Exception as failure:  # noqa: BLE001 (whatever the driver raises, the camera is reopened)
             self.reason = " ".join(str(failure).split())
         finally:
             if capture is not None:

@@ -1,4 +1,4 @@
-"""Cameras that are files: a video, or a folder of images. No frame of theirs is lost; they take the time it takes."""
+"""Recorded cameras: a video file or a folder of images. No frame is skipped, however long the search takes."""
 
 import os
 from collections.abc import Iterator
@@ -14,21 +14,21 @@ from wire.errors import ConfigurationError, ExitCode
 from wire.process.lifecycle import Stop
 
 _MAX_STEP_SECONDS = 3600.0
-"""From one frame of a film to the next; more is a damaged timestamp."""
+"""Maximum time between two frames of a video; a larger step is a corrupt timestamp."""
 IMAGE_SUFFIXES = frozenset((".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"))
 
 _log = structlog.get_logger("camera")
 
 
 class VideoFile:
-    """A video. Its frames are as far apart as they were filmed, counted from the moment when it was opened."""
+    """A video file. Its frames keep their intervals; the first is captured when the file is opened."""
 
     is_live = False
     skipped = 0
     reopened = 0
-    spoiled = 0
-    passed = 0
-    resting = False
+    corrupt = 0
+    ignored = 0
+    reduced_rate = False
 
     def __init__(self, path: Path, loop: bool) -> None:
         self._path, self._loop = path, loop
@@ -42,14 +42,14 @@ class VideoFile:
     def _once(self, stop: Stop) -> Iterator[Frame]:
         capture = cv2.VideoCapture(str(self._path), cv2.CAP_FFMPEG)
         try:
-            opened_at, clock, before, count = datetime.now(UTC), 0.0, 0.0, 0
+            opened_at, clock, previous, count = datetime.now(UTC), 0.0, 0.0, 0
             while not stop:
                 read, image = capture.read()
                 if not read:
                     break
                 position = capture.get(cv2.CAP_PROP_POS_MSEC) / 1000
-                clock += min(max(position - before, 0.0), _MAX_STEP_SECONDS)  # it may jump: films are spliced
-                before = position
+                clock += min(max(position - previous, 0.0), _MAX_STEP_SECONDS)  # spliced files jump
+                previous = position
                 yield Frame(image, opened_at + timedelta(seconds=clock), clock, new_scene=count == 0)  # type: ignore[arg-type]
                 count += 1
             if count == 0 and not stop:
@@ -57,28 +57,28 @@ class VideoFile:
                     f"CAMERA_SOURCE is '{self._path}': expected a video with at least one readable frame",
                     ExitCode.BAD_DATA,
                 )
-            announced = round(capture.get(cv2.CAP_PROP_FRAME_COUNT))
-            if not stop and count < announced:
-                _log.warning("the video ends early", path=str(self._path), frames=count, announced=announced)
+            expected = round(capture.get(cv2.CAP_PROP_FRAME_COUNT))
+            if not stop and count < expected:
+                _log.warning("video ends early", path=str(self._path), frames=count, expected=expected)
         finally:
             capture.release()
 
 
 class ImageFolder:
-    """A folder of images, in the order of their names. Each is a scene of its own, captured when it is read."""
+    """A folder of images, in the order of their names. Each image is a separate scene, captured when it is read."""
 
     is_live = False
     skipped = 0
     reopened = 0
-    spoiled = 0
-    passed = 0
-    resting = False
+    corrupt = 0
+    ignored = 0
+    reduced_rate = False
 
     def __init__(self, path: Path, loop: bool) -> None:
         self._path, self._loop = path, loop
 
     def frames(self, stop: Stop) -> Iterator[Frame]:
-        """Yield every image that can be read; see :class:`edge.detector.camera.frame.Camera`."""
+        """Yield every readable image; see :class:`edge.detector.camera.frame.Camera`."""
         yield from self._once(stop)
         while self._loop and not stop:
             yield from self._once(stop)
@@ -92,7 +92,7 @@ class ImageFolder:
                 continue
             image = _read(path)
             if image is None:
-                _log.warning("not an image that can be read", path=printable(path))
+                _log.warning("unreadable image skipped", path=printable(path))
                 continue
             yield Frame(image, datetime.now(UTC), float(count), new_scene=True)
             count += 1
@@ -108,20 +108,20 @@ class ImageFolder:
             return sorted(self._path.iterdir())
         except OSError as error:
             raise ConfigurationError(
-                f"CAMERA_SOURCE is '{printable(self._path)}': expected a folder that can be read ({error.strerror})",
+                f"CAMERA_SOURCE is '{printable(self._path)}': expected a readable folder ({error.strerror})",
                 ExitCode.BAD_DATA,
             ) from None
 
 
 def printable(path: Path) -> str:
-    """Return a path as text that can be printed, also where its name is not UTF-8."""
+    """Return a path as printable text, even if its name is not UTF-8."""
     return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
 def _read(path: Path) -> Image | None:
-    """Return the image, or None where it is none that OpenCV can read.
+    """Return the image, or None if OpenCV cannot read it.
 
-    From bytes: OpenCV does not survive a name that is not UTF-8.
+    The file is read here and decoded from memory: OpenCV crashes on a name that is not UTF-8.
     """
     try:
         data = np.frombuffer(path.read_bytes(), np.uint8)

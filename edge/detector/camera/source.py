@@ -1,4 +1,4 @@
-"""Which kind of camera ``CAMERA_SOURCE`` names."""
+"""Opens the camera that ``CAMERA_SOURCE`` names."""
 
 import re
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 import cv2
 
 from edge.detector.camera.frame import Camera
-from edge.detector.camera.live import HANG_SECONDS, OPEN_SECONDS, LiveCamera
+from edge.detector.camera.live import MAX_HANG_SECONDS, OPEN_SECONDS, LiveCamera
 from edge.detector.camera.recorded import ImageFolder, VideoFile, printable
 from edge.detector.settings import without_credentials
 from wire.errors import ConfigurationError, ExitCode
@@ -16,14 +16,14 @@ _STREAM = re.compile(r"(rtsp|rtsps|rtmp|http|https|udp|tcp)://", re.IGNORECASE)
 
 
 def open_camera(source: str, loop: bool) -> Camera:
-    """Return the camera that ``source`` names.
+    """Return the camera that ``source`` names. A live camera is opened later, when its frames are read.
 
     Args:
-        source: V4L2 device or index, stream address, video file, folder of images, ``gstreamer:<pipeline>``.
-        loop: whether a file starts again when it ends.
+        source: V4L2 device or its index, stream address, video file, folder of images or ``gstreamer:<pipeline>``.
+        loop: whether a file or folder starts again when it ends.
 
     Raises:
-        ConfigurationError: there is no such device, file or folder.
+        ConfigurationError: there is no such device, file or folder, or OpenCV lacks GStreamer.
     """
     if source.startswith(GSTREAMER):
         return _gstreamer(source.removeprefix(GSTREAMER))
@@ -34,11 +34,11 @@ def open_camera(source: str, loop: bool) -> Camera:
         return LiveCamera(str(path), lambda: cv2.VideoCapture(str(path), cv2.CAP_V4L2))
     if path.is_dir():
         return ImageFolder(path, loop)
-    if path.is_file() and str(path).isprintable():  # OpenCV does not survive a name that is not UTF-8
+    if path.is_file() and str(path).isprintable():  # OpenCV crashes on a name that is not UTF-8
         return VideoFile(path, loop)
     raise ConfigurationError(
-        f"CAMERA_SOURCE is '{printable(Path(without_credentials(source)))}': expected a device, a file or a folder "
-        f"that is there, an rtsp:// or http:// address, or {GSTREAMER}<pipeline>",
+        f"CAMERA_SOURCE is '{printable(Path(without_credentials(source)))}': expected an existing device, "
+        f"file or folder, an rtsp:// or http:// address, or {GSTREAMER}<pipeline>",
         ExitCode.NO_INPUT,
     )
 
@@ -46,7 +46,7 @@ def open_camera(source: str, loop: bool) -> Camera:
 def _open_stream(address: str) -> cv2.VideoCapture:
     limits = (
         (cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, int(OPEN_SECONDS * 1000)),
-        (cv2.CAP_PROP_READ_TIMEOUT_MSEC, int(2 * HANG_SECONDS * 1000)),
+        (cv2.CAP_PROP_READ_TIMEOUT_MSEC, int(2 * MAX_HANG_SECONDS * 1000)),
     )
     return cv2.VideoCapture(address, cv2.CAP_FFMPEG, [number for limit in limits for number in limit])
 
@@ -55,8 +55,7 @@ def _gstreamer(pipeline: str) -> LiveCamera:
     if not re.search(r"GStreamer:\s+YES", cv2.getBuildInformation()):
         raise ConfigurationError(
             f"CAMERA_SOURCE is '{GSTREAMER}{without_credentials(pipeline)}': this OpenCV is built without GStreamer; "
-            "expected one that has "
-            "it, as in NVIDIA's images for the Jetson",
+            "expected a build with GStreamer, as in NVIDIA's images for the Jetson",
             ExitCode.NO_INPUT,
         )
     return LiveCamera(GSTREAMER + without_credentials(pipeline), lambda: cv2.VideoCapture(pipeline, cv2.CAP_GSTREAMER))

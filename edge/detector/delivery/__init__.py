@@ -1,1 +1,1 @@
-"""Delivery: faces are stored in the outbox and sent until a receipt arrives."""
+"""Delivery: stores faces in the outbox and sends them until their receipts arrive."""

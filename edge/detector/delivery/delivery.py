@@ -1,6 +1,6 @@
-"""Who answers for a face once it has been seen: the outbox and its courier, or at QoS 0 nobody.
+"""Delivers faces to the local broker: through the outbox until a receipt arrives, or at QoS 0 without either.
 
-The session's callbacks only tell the courier what happened; the courier's own thread does the work.
+The session's callbacks only report events to the dispatcher. The dispatcher's thread does the work.
 """
 
 import math
@@ -15,23 +15,24 @@ import structlog
 from edge.detector.delivery.dispatcher import Dispatcher
 from edge.detector.delivery.outbox import Outbox, OutboxFace
 from edge.detector.settings import DetectorSettings
-from wire import face, status, topics
+from wire import status, topics
 from wire.errors import BadMessage, Refused
-from wire.face import Face
+from wire.face import Face, encode, format_time, time_of_id
 from wire.mqtt.connection import ConnectOptions, Message, Will
 from wire.mqtt.session import Session
 from wire.process.lifecycle import STOP_SECONDS, Stop, spawn
 
 _MAX_UNACKNOWLEDGED_RECEIPTS = 1000
-"""Receipts that the broker may have sent and we have not yet acknowledged."""
+"""Maximum number of receipts that the broker sends before the first of them is acknowledged."""
 _POLL_SECONDS = 0.1
 _CONNECT_SECONDS = 5.0
+"""At QoS 0: maximum time to wait for the connection at the start."""
 
 _log = structlog.get_logger("detector")
 
 
 class Delivery(Protocol):
-    """Takes faces over from the detector."""
+    """Delivers the faces of a detector."""
 
     session: Session
 
@@ -43,25 +44,25 @@ class Delivery(Protocol):
 
     @property
     def pending(self) -> int:
-        """How many faces have not reached their goal."""
+        """Number of faces that are not delivered yet."""
 
     def finish(self, stop: Stop, seconds: float = math.inf) -> None:
-        """Wait until every face has reached its goal, ``stop`` is set, or ``seconds`` are over."""
+        """Wait until every face is delivered or ``stop`` is set, at most ``seconds``."""
 
     def stats(self) -> dict[str, Any]:
-        """Return what status tells of it."""
+        """Return its fields of the detector's status."""
 
     def close(self) -> None:
-        """End; what has not reached its goal stays on disk, if it is there."""
+        """Disconnect. Faces in the outbox stay there for the next run."""
 
 
 def make_delivery(settings: DetectorSettings, stop: Stop) -> Delivery:
-    """Return the custody that ``MQTT_QOS`` asks for."""
+    """Return the delivery for the ``MQTT_QOS`` of the settings."""
     return FireAndForget(settings, stop) if settings.mqtt_qos == 0 else OutboxDelivery(settings, stop)
 
 
 class OutboxDelivery:
-    """QoS 1 and 2: a face is in the outbox until its receipt has come."""
+    """Delivery at QoS 1 and 2: a face stays in the outbox until its receipt arrives."""
 
     def __init__(self, settings: DetectorSettings, stop: Stop) -> None:
         self._stop, self._qos = stop, settings.mqtt_qos
@@ -70,7 +71,8 @@ class OutboxDelivery:
         self._dispatcher = Dispatcher(
             self._outbox, self._publish, window=settings.outbox_window, resend_after=settings.resend_after
         )
-        self._forwarders: dict[str, object] = {}
+        self._cloud_up_since: dict[str, object] = {}
+        """By the status topic of each forwarder: when it connected to the cloud; None while it is disconnected."""
         self._thread: threading.Thread | None = None
         cameras = self._outbox.cameras() | {settings.camera_name}
         self.session = Session(
@@ -86,12 +88,12 @@ class OutboxDelivery:
             on_lost=self._on_lost,
         )
         if self._outbox.count:
-            _log.info("faces are waiting in the outbox", faces=self._outbox.count)
+            _log.info("outbox has faces of an earlier run", faces=self._outbox.count)
 
     def start(self) -> None:
-        """Connect, and send what the outbox holds."""
+        """Connect, and begin to send the faces in the outbox."""
         self.session.start()
-        self._thread = spawn("courier", self._run, self._stop)
+        self._thread = spawn("dispatcher", self._run, self._stop)
 
     def store(self, faces: list[Face]) -> None:
         """Commit the faces of one frame to the outbox."""
@@ -100,20 +102,20 @@ class OutboxDelivery:
 
     @property
     def pending(self) -> int:
-        """How many faces are in the outbox."""
+        """Number of faces in the outbox."""
         return self._outbox.count
 
     def finish(self, stop: Stop, seconds: float = math.inf) -> None:
-        """Wait until the outbox is empty, ``stop`` is set, or ``seconds`` are over."""
+        """Wait until the outbox is empty or ``stop`` is set, at most ``seconds``."""
         _wait_until_none(lambda: self.pending, stop, seconds)
 
     def stats(self) -> dict[str, Any]:
-        """Return what status tells of the outbox."""
+        """Return its fields of the detector's status."""
         oldest = self._outbox.oldest_id()
         return {
             "outbox": self._outbox.count,
             "outbox_bytes": self._outbox.bytes,
-            "oldest": None if oldest is None else face.format_time(face.time_of_id(oldest)),
+            "oldest": None if oldest is None else format_time(time_of_id(oldest)),
             "underway": self._dispatcher.underway,
             "published": self._dispatcher.published,
             "receipted": self._dispatcher.receipted,
@@ -123,13 +125,13 @@ class OutboxDelivery:
         }
 
     def close(self) -> None:
-        """End. Faces without a receipt stay in the outbox for the next run."""
+        """Disconnect. Faces without a receipt stay in the outbox for the next run."""
         self._stop.set()
         self._wake.set()
         if self._thread is not None:
             self._thread.join(STOP_SECONDS)
         self.session.close()
-        self._dispatcher.step()  # receipts that came meanwhile
+        self._dispatcher.step()  # process the last receipts
         self._outbox.close()
 
     def _run(self) -> None:
@@ -137,49 +139,50 @@ class OutboxDelivery:
             self._wake.wait(self._dispatcher.step())
             self._wake.clear()
 
-    def _publish(self, entry: OutboxFace, timeout_seconds: float) -> None:
-        """Send a copy that expires when the next one is due: so no broker's queue grows while S3 is away."""
-        expiring = replace(entry.properties, message_expiry_seconds=math.ceil(timeout_seconds))
-        answer = self.session.publish(topics.faces(entry.camera), entry.jpeg, qos=self._qos, properties=expiring)
-        answer.add_done_callback(self._stop.guard(lambda done: _log_refusal(entry.id, done.exception())))
+    def _publish(self, face: OutboxFace, timeout_seconds: float) -> None:
+        """Publish a copy that expires when the next one is sent, so copies do not pile up in brokers in an outage."""
+        expiring = replace(face.properties, message_expiry_seconds=math.ceil(timeout_seconds))
+        future = self.session.publish(topics.faces(face.camera), face.jpeg, qos=self._qos, properties=expiring)
+        future.add_done_callback(self._stop.guard(lambda done: _log_refusal(face.id, done.exception())))
 
     def _on_message(self, message: Message) -> None:
         kind, _, rest = message.topic.partition("/")
         if kind == "receipts":
-            self._dispatcher.receipt((message.properties.correlation_data or b"").decode("ascii", "replace"), rest)
+            face_id = (message.properties.correlation_data or b"").decode("ascii", "replace")
+            self._dispatcher.on_receipt(face_id, camera=rest)
         else:
-            self._heed_forwarder(message)
+            self._on_forwarder_status(message)
         self.session.acknowledge(message)
         self._wake.set()
 
-    def _heed_forwarder(self, message: Message) -> None:
-        """Hold faces back while the forwarder has no way to the cloud; send again once it has a new one."""
+    def _on_forwarder_status(self, message: Message) -> None:
+        """Pause while no forwarder is connected to the cloud; send again when one has reconnected."""
         try:
             stats = status.decode(message.payload)
         except BadMessage as error:
-            _log.warning("not a status", topic=message.topic, reason=str(error))
+            _log.warning("malformed status ignored", topic=message.topic, reason=str(error))
             return
         since = stats.get("cloud_up_since") if stats["online"] else None
-        is_new = since is not None and since != self._forwarders.get(message.topic)
-        self._forwarders[message.topic] = since
-        if is_new:
-            self._dispatcher.cloud_up()
-        elif not any(self._forwarders.values()):
-            self._dispatcher.cloud_down()
+        has_reconnected = since is not None and since != self._cloud_up_since.get(message.topic)
+        self._cloud_up_since[message.topic] = since
+        if has_reconnected:
+            self._dispatcher.on_cloud_up()
+        elif not any(self._cloud_up_since.values()):
+            self._dispatcher.on_cloud_down()
 
     def _on_connected(self) -> None:
-        self._dispatcher.link_up()
+        self._dispatcher.on_link_up()
         self._wake.set()
 
     def _on_lost(self) -> None:
-        # A broker that comes back empty may take faces before a forwarder has subscribed, and forget them. So what a
-        # forwarder says next counts as new, even if its own link to the cloud has held.
-        self._forwarders.clear()
-        self._dispatcher.link_down()
+        # A restarted broker may accept and discard faces until a forwarder subscribes again. So the next status of each
+        # forwarder counts as a reconnection, even if its own connection to the cloud has not been interrupted.
+        self._cloud_up_since.clear()
+        self._dispatcher.on_link_down()
 
 
 class FireAndForget:
-    """QoS 0: a face is published once, and lost where the broker is away."""
+    """Delivery at QoS 0: a face is published once, and lost if the broker is disconnected."""
 
     def __init__(self, settings: DetectorSettings, stop: Stop) -> None:
         self.session = Session(settings.local_endpoint(), _options(settings), stop, on_message=lambda message: None)
@@ -188,7 +191,7 @@ class FireAndForget:
         self._underway = self._published = self._dropped = 0
 
     def start(self) -> None:
-        """Connect, and wait a moment for it: what is published before that is lost."""
+        """Connect, and wait a few seconds for the connection: faces published before it are lost."""
         self.session.start()
         deadline = time.monotonic() + _CONNECT_SECONDS
         while not (self.session.connected or self._stop) and time.monotonic() < deadline:
@@ -196,32 +199,31 @@ class FireAndForget:
 
     def store(self, faces: list[Face]) -> None:
         """Publish the faces of one frame, once."""
-        for seen in faces:
+        for face in faces:
             with self._lock:
                 self._underway += 1
-            answer = self.session.publish(
-                topics.faces(seen.origin.camera), seen.jpeg, qos=0, properties=face.encode(seen)
-            )
-            answer.add_done_callback(lambda done: self._done(done.exception()))
+            topic = topics.faces(face.origin.camera)
+            future = self.session.publish(topic, face.jpeg, qos=0, properties=encode(face))
+            future.add_done_callback(lambda done: self._on_published(done.exception()))
 
     @property
     def pending(self) -> int:
-        """How many faces have not been written to the broker."""
+        """Number of faces that are not written to the broker yet."""
         return self._underway
 
     def finish(self, stop: Stop, seconds: float = math.inf) -> None:
-        """Wait until all has been written to the broker, ``stop`` is set, or ``seconds`` are over."""
+        """Wait until all faces are written to the broker or ``stop`` is set, at most ``seconds``."""
         _wait_until_none(lambda: self.pending, stop, seconds)
 
     def stats(self) -> dict[str, Any]:
-        """Return what status tells of it."""
+        """Return its fields of the detector's status."""
         return {"published": self._published, "dropped": self._dropped}
 
     def close(self) -> None:
-        """End."""
+        """Disconnect."""
         self.session.close()
 
-    def _done(self, error: BaseException | None) -> None:
+    def _on_published(self, error: BaseException | None) -> None:
         with self._lock:
             self._underway -= 1
             if error is None:
@@ -246,4 +248,4 @@ def _wait_until_none(pending: Callable[[], int], stop: Stop, seconds: float) -> 
 
 def _log_refusal(face_id: str, error: BaseException | None) -> None:
     if isinstance(error, Refused):
-        _log.error("refused by the local broker, will be sent again", id=face_id, reason=str(error))
+        _log.error("face refused by the local broker, will be sent again", id=face_id, reason=str(error))

@@ -1,10 +1,10 @@
-"""The courier: takes faces from the outbox to the local broker until each has been signed for.
+"""The dispatcher: publishes the faces in the outbox, and deletes each when its receipt arrives.
 
-At most a window of them is under way. The rest waits on disk, so an outage fills the edge's disk and never a broker's
-memory. While there is a backlog, every other face that sets out is the newest one: live faces are not held up by it.
+At most a window of faces is under way, that is published and not yet receipted. The rest waits on disk, so an outage
+fills the edge's disk and never a broker's memory. While there is a backlog, every other face to be published is the
+newest one, so live faces do not wait for the backlog.
 
-The courier is a machine without threads or clocks of its own: it is told what happens, and :meth:`step` does what is
-due.
+The dispatcher has no thread and no clock of its own. Its owner reports events to it and calls :meth:`Dispatcher.step`.
 """
 
 import random
@@ -19,26 +19,26 @@ import structlog
 from edge.detector.delivery.outbox import Outbox, OutboxFace
 from wire.process.backoff import delay_seconds
 
-FULL_DISK_SECONDS = 5.0
-"""The pause before receipts are noted again that could not be."""
+FULL_DISK_RETRY_SECONDS = 5.0
+"""Pause before receipts that could not be written to a full disk are tried again."""
 MAX_RECEIPT_TIMEOUT_SECONDS = 300.0
-"""The longest wait for a receipt before a face is sent again."""
+"""Maximum time to wait for a receipt before a face is sent again."""
 
-_log = structlog.get_logger("courier")
+_log = structlog.get_logger("dispatcher")
 
 
 @dataclass(slots=True)
 class _Sent:
-    """A face under way."""
+    """A face that is under way."""
 
     id: str
     attempts: int
-    due: float
-    """When its receipt is overdue, on the courier's clock."""
+    overdue_at: float
+    """When its receipt is overdue, on the dispatcher's clock."""
 
 
 class Dispatcher:
-    """Decides which face is published when, and deletes those that have been signed for."""
+    """Decides when each face is published, and deletes faces that are receipted."""
 
     def __init__(
         self,
@@ -50,104 +50,110 @@ class Dispatcher:
         clock: Callable[[], float] = time.monotonic,
         chance: Callable[[], float] = random.random,
     ) -> None:
-        """Set up a courier.
+        """Set up the dispatcher.
 
         Args:
-            outbox: where the faces are.
-            publish: sends one on its way and is told for how many seconds its receipt will be waited for; may fail
-                silently, as the receipt alone counts.
-            window: how many faces may be under way.
-            resend_after: seconds until a receipt is overdue for the first time.
-            clock: seconds that never go back.
-            chance: a random number from 0 to 1, for the jitter.
+            outbox: the faces to publish.
+            publish: publishes a face, given the seconds until it is published again. It may fail silently, as only a
+                receipt counts.
+            window: maximum number of faces under way.
+            resend_after: seconds to wait for the first receipt of a face.
+            clock: a monotonic clock, in seconds.
+            chance: returns a random number from 0 to 1, for the jitter.
         """
         self.published = 0
-        """Faces sent on their way since the start, again or for the first time."""
+        """Faces published since the start, including those sent again."""
         self.resent = 0
-        """Faces sent more than once since the start."""
+        """Faces sent again since the start."""
         self.receipted = 0
-        """Faces signed for since the start."""
+        """Faces receipted since the start."""
         self._outbox, self._publish = outbox, publish
         self._window, self._resend_after = window, resend_after
         self._clock, self._chance = clock, chance
         self._lock = threading.Lock()
         self._receipts: list[tuple[str, str]] = []
-        self._link_up = False
-        self._cloud_down = False
-        self._send_again = False
+        """Id and camera of each receipt that is not processed yet."""
+        self._is_link_up = False
+        self._is_cloud_down = False
+        self._must_resend_all = False
         self._underway: dict[int, _Sent] = {}
+        """The faces under way, by sequence number."""
 
     @property
     def underway(self) -> int:
-        """How many faces are under way."""
+        """Number of faces under way."""
         return len(self._underway)
 
-    def receipt(self, face_id: str, camera: str) -> None:
-        """Note that a face has been signed for."""
+    def on_receipt(self, face_id: str, camera: str) -> None:
+        """Report that the receipt of a face has arrived."""
         with self._lock:
             self._receipts.append((face_id, camera))
 
-    def link_up(self) -> None:
-        """Note that the local broker can be reached again: what was under way may be lost."""
+    def on_link_up(self) -> None:
+        """Report that the local broker is connected. It may have lost the faces under way, so they are sent again."""
         with self._lock:
-            self._link_up = self._send_again = True
+            self._is_link_up = self._must_resend_all = True
 
-    def link_down(self) -> None:
-        """Note that the local broker is away."""
+    def on_link_down(self) -> None:
+        """Report that the local broker is disconnected."""
         with self._lock:
-            self._link_up = self._cloud_down = False
+            self._is_link_up = self._is_cloud_down = False
 
-    def cloud_up(self) -> None:
-        """Note that the forwarder has a new link to the cloud: what was under way may be lost."""
+    def on_cloud_up(self) -> None:
+        """Report that a forwarder has reconnected to the cloud. The faces under way may be lost and are sent again."""
         with self._lock:
-            self._cloud_down = False
-            self._send_again = True
+            self._is_cloud_down = False
+            self._must_resend_all = True
 
-    def cloud_down(self) -> None:
-        """Note that the forwarder has no link to the cloud: to send more would fill the local broker's memory."""
+    def on_cloud_down(self) -> None:
+        """Report that no forwarder is connected to the cloud. More faces would fill the local broker's memory."""
         with self._lock:
-            self._cloud_down = True
+            self._is_cloud_down = True
 
     def step(self) -> float:
-        """Do what is due, and return in how many seconds there will be more at the latest."""
+        """Process receipts, publish faces, and return the seconds until the next step at the latest."""
         with self._lock:
             receipts, self._receipts = self._receipts, []
-            can_send = self._link_up and not self._cloud_down
-            send_again = self._send_again and can_send
-            if send_again:
-                self._send_again = False
-        if receipts and not self._settle(receipts):
-            return FULL_DISK_SECONDS
+            can_send = self._is_link_up and not self._is_cloud_down
+            resend_all = self._must_resend_all and can_send
+            if resend_all:
+                self._must_resend_all = False
+        if receipts and not self._delete_receipted(receipts):
+            return FULL_DISK_RETRY_SECONDS
         if not can_send:
             return MAX_RECEIPT_TIMEOUT_SECONDS
-        self._resend(everything=send_again)
+        self._resend(resend_all)
         self._fill_window()
         now = self._clock()
-        return max(0.0, min((sent.due - now for sent in self._underway.values()), default=MAX_RECEIPT_TIMEOUT_SECONDS))
+        seconds_left = (sent.overdue_at - now for sent in self._underway.values())
+        return max(0.0, min(seconds_left, default=MAX_RECEIPT_TIMEOUT_SECONDS))
 
-    def _settle(self, receipts: list[tuple[str, str]]) -> bool:
+    def _delete_receipted(self, receipts: list[tuple[str, str]]) -> bool:
+        """Delete receipted faces, and return whether that worked."""
         try:
             self.receipted += self._outbox.delete_receipted(receipts)
-        except sqlite3.OperationalError as error:  # a full disk: it may have room later
-            _log.error("receipts cannot be noted, trying again", receipts=len(receipts), reason=str(error))
+        except sqlite3.OperationalError as error:  # the disk is full, and may have room later
+            _log.error("receipts not written, retrying", receipts=len(receipts), reason=str(error))
             with self._lock:
                 self._receipts = list(dict.fromkeys((*receipts, *self._receipts)))
             return False
-        signed = {face_id for face_id, _ in receipts}
-        for seq in [seq for seq, sent in self._underway.items() if sent.id in signed]:
+        receipted_ids = {face_id for face_id, _ in receipts}
+        for seq in [seq for seq, sent in self._underway.items() if sent.id in receipted_ids]:
             del self._underway[seq]
         return True
 
-    def _resend(self, everything: bool) -> None:
+    def _resend(self, resend_all: bool) -> None:
+        """Send again the faces whose receipt is overdue, or all that are under way."""
         now = self._clock()
         for seq, sent in list(self._underway.items()):
-            if not everything and sent.due > now:
+            if not resend_all and sent.overdue_at > now:
                 continue
-            if everything:
+            if resend_all:
                 sent.attempts = 0
             self.resent += self._send(seq, sent.attempts + 1)
 
     def _fill_window(self) -> None:
+        """Publish faces until the window is full: the newest and the oldest in equal parts."""
         room = self._window - len(self._underway)
         if room <= 0:
             return
@@ -157,18 +163,19 @@ class Dispatcher:
             self._send(seq, 1)
 
     def _send(self, seq: int, attempt: int) -> bool:
-        entry = self._outbox.get(seq)
-        if entry is None:  # it has given way to a newer one
+        """Publish a face, and return whether it was still in the outbox."""
+        face = self._outbox.get(seq)
+        if face is None:  # dropped, as the outbox was full
             self._underway.pop(seq, None)
             return False
-        patience = self._receipt_timeout(attempt)
-        self._underway[seq] = _Sent(entry.id, attempt, self._clock() + patience)
-        self._publish(entry, patience)
+        timeout = self._receipt_timeout(attempt)
+        self._underway[seq] = _Sent(face.id, attempt, self._clock() + timeout)
+        self._publish(face, timeout)
         self.published += 1
         return True
 
     def _receipt_timeout(self, attempt: int) -> float:
-        """Return for how many seconds to wait for the receipt of the given attempt, 1 for the first."""
+        """Return the seconds to wait for the receipt of an attempt; the first one is 1."""
         return delay_seconds(
             attempt - 1, self._resend_after, MAX_RECEIPT_TIMEOUT_SECONDS, jitter=0.25, chance=self._chance()
         )

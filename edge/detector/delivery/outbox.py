@@ -1,7 +1,7 @@
-"""The outbox: where a face is safe from the moment it is committed until the cloud has signed for it.
+"""The outbox: stores faces on disk until their receipts arrive.
 
-One SQLite file in WAL mode with ``synchronous=FULL``: a transaction that has been committed is on the disk, and
-survives the power cut that follows. It is bounded in bytes; when it is full, the oldest face gives way.
+It is a SQLite file in WAL mode with ``synchronous=FULL``, so a committed face survives a power cut. Its size is
+limited; when it is full, the oldest face is dropped.
 """
 
 import contextlib
@@ -15,26 +15,25 @@ from pathlib import Path
 
 import structlog
 
-from wire import face
 from wire.errors import ConfigurationError
-from wire.face import Face
+from wire.face import Face, encode
 from wire.mqtt import properties
 from wire.mqtt.properties import Properties
 
 _PAGE_BYTES = 4096
 _SCHEMA_VERSION = 1
-_REMEMBERED_DROPS = 10_000
-"""Faces that gave way and whose receipt may still come, as they may be under way."""
+_MAX_REMEMBERED_DROPS = 10_000
+"""Dropped faces whose ids are remembered: they may have been under way, and their receipts may still arrive."""
 _SCHEMA = """
 CREATE TABLE faces (
     seq INTEGER PRIMARY KEY AUTOINCREMENT,  -- the order in which they were committed
     id TEXT NOT NULL UNIQUE,
     camera TEXT NOT NULL,
-    bytes INTEGER NOT NULL,                 -- of this file, in whole pages
+    bytes INTEGER NOT NULL,                 -- size in this file, in whole pages
     properties BLOB NOT NULL,               -- as in an MQTT 5 PUBLISH packet
     jpeg BLOB NOT NULL
 );
-CREATE TABLE dropped (                      -- the last ones that gave way to newer ones
+CREATE TABLE dropped (                      -- the last faces that were dropped
     seq INTEGER PRIMARY KEY,
     id TEXT NOT NULL UNIQUE,
     camera TEXT NOT NULL
@@ -48,7 +47,7 @@ _log = structlog.get_logger("outbox")
 
 @dataclass(frozen=True, slots=True)
 class OutboxFace:
-    """A face in the outbox, ready to be published."""
+    """A face in the outbox, encoded for publishing."""
 
     seq: int
     id: str
@@ -58,23 +57,23 @@ class OutboxFace:
 
 
 class Outbox:
-    """Faces on disk. Safe to use from several threads; only one process can have it open."""
+    """Faces on disk. Several threads can use it, but only one process can open it."""
 
     def __init__(self, path: Path, max_bytes: int) -> None:
-        """Open the outbox, or make one.
+        """Open the outbox, or create one.
 
-        A file that turns out to be damaged is moved aside, never deleted, and an empty one takes its place.
+        A damaged file is renamed, never deleted, and an empty one is created in its place.
 
         Args:
-            path: the SQLite file; its folder is made where it is missing.
-            max_bytes: how large the file may grow. SQLite's write-ahead log of a few MB comes beside it.
+            path: the SQLite file; its folder is created if it does not exist.
+            max_bytes: maximum size of the file. SQLite's write-ahead log needs a few MB more.
 
         Raises:
-            ConfigurationError: the file cannot be written, or another process has it open.
+            ConfigurationError: the file cannot be written, has another schema, or another process has it open.
         """
         self.not_stored = 0
-        """Faces that could not be committed, because the disk is full, since the start."""
-        path = path.absolute()  # «:memory:» is a file too
+        """Faces that could not be stored since the start, because the disk was full."""
+        path = path.absolute()  # also makes «:memory:» a file
         self._max_bytes = max_bytes
         self._lock = threading.RLock()
         try:
@@ -83,8 +82,8 @@ class Outbox:
                 self._database = _open(path)
             except sqlite3.OperationalError:
                 raise
-            except sqlite3.DatabaseError as damage:
-                _move_aside(path, str(damage))
+            except sqlite3.DatabaseError as error:
+                _rename_damaged(path, str(error))
                 self._database = _open(path)
         except (OSError, sqlite3.OperationalError) as error:
             raise ConfigurationError(
@@ -100,59 +99,60 @@ class Outbox:
 
     @property
     def count(self) -> int:
-        """How many faces are in it."""
+        """Number of faces in the outbox."""
         return self._count
 
     @property
     def bytes(self) -> int:
-        """How much of the file they take, in bytes."""
+        """Size of these faces in the file, in bytes."""
         return self._bytes
 
     @property
     def dropped(self) -> int:
-        """How many committed faces have given way since the file was made, and have not been signed for since."""
+        """Faces dropped since the file was created, without those whose receipt has arrived since."""
         return self._dropped
 
     def store(self, faces: Sequence[Face]) -> int:
-        """Commit the faces of one frame, all or none, and return how many older ones had to give way.
+        """Commit the faces of one frame, all or none, and return how many older ones were dropped to make room.
 
-        What cannot be kept, because the disk is full, is counted in :attr:`not_stored` and logged.
+        If the disk is full, the faces are not stored; this is counted in :attr:`not_stored` and logged.
         """
+        needed = sum(_size_on_disk(face) for face in faces)
         with self._lock:
             try:
                 with self._database:
-                    evicted, freed = self._make_room(sum(_cost(kept) for kept in faces))
+                    dropped, freed = self._make_room(needed)
                     self._database.executemany(
                         "INSERT INTO faces (id, camera, bytes, properties, jpeg) VALUES (?, ?, ?, ?, ?)",
                         [
-                            (kept.id, kept.origin.camera, _cost(kept), face.encode(kept).pack(), kept.jpeg)
-                            for kept in faces
+                            (face.id, face.origin.camera, _size_on_disk(face), encode(face).pack(), face.jpeg)
+                            for face in faces
                         ],
                     )
             except sqlite3.OperationalError as error:
                 self.not_stored += len(faces)
-                _log.error("cannot be kept", faces=len(faces), reason=str(error), unkept=self.not_stored)
+                _log.error("faces not stored", faces=len(faces), reason=str(error), unkept=self.not_stored)
                 return 0
-            self._count += len(faces) - len(evicted)
-            self._bytes += sum(_cost(kept) for kept in faces) - freed
-            self._dropped += len(evicted)
-        if evicted:
-            _log.error("dropped: the outbox is full, the oldest give way", ids=evicted, dropped=self.dropped)
-        return len(evicted)
+            self._count += len(faces) - len(dropped)
+            self._bytes += needed - freed
+            self._dropped += len(dropped)
+        if dropped:
+            _log.error("outbox full, oldest faces dropped", ids=dropped, dropped=self.dropped)
+        return len(dropped)
 
     def delete_receipted(self, receipts: Iterable[tuple[str, str]]) -> int:
-        """Delete faces that have been signed for.
+        """Delete the faces whose receipts have arrived.
 
         Args:
-            receipts: id and camera of each; one that is not here is passed over, unless its face gave way while it was
-                under way: then it is in S3 all the same, and counts as dropped no longer.
+            receipts: id and camera of each face. A face that was dropped while it was under way is in S3 all the same,
+                so it no longer counts as dropped. Other ids that are not in the outbox are ignored.
 
         Returns:
-            How many were here.
+            Number of faces deleted.
         """
-        gone = freed = returned = 0
+        deleted = freed = no_longer_dropped = 0
         with self._lock:
-            # Not synced by itself: a deletion that a power cut undoes costs one more copy on the wire, and no face.
+            # Deletions need no sync: if a power cut undoes one, the face is sent once more, and none is lost.
             self._database.execute("PRAGMA synchronous = NORMAL")
             try:
                 with self._database:
@@ -160,36 +160,36 @@ class Outbox:
                         sizes = self._database.execute(
                             "DELETE FROM faces WHERE id = ? AND camera = ? RETURNING bytes", receipt
                         ).fetchall()
-                        gone, freed = gone + len(sizes), freed + sum(size for (size,) in sizes)
+                        deleted, freed = deleted + len(sizes), freed + sum(size for (size,) in sizes)
                         if not sizes:
-                            returned += self._database.execute(
+                            no_longer_dropped += self._database.execute(
                                 "DELETE FROM dropped WHERE id = ? AND camera = ?", receipt
                             ).rowcount
-                    if returned:
-                        self._database.execute("UPDATE totals SET dropped = dropped - ?", (returned,))
+                    if no_longer_dropped:
+                        self._database.execute("UPDATE totals SET dropped = dropped - ?", (no_longer_dropped,))
             finally:
                 self._database.execute("PRAGMA synchronous = FULL")
-            self._count -= gone
+            self._count -= deleted
             self._bytes -= freed
-            self._dropped -= returned
-        return gone
+            self._dropped -= no_longer_dropped
+        return deleted
 
-    def waiting(self, underway: Collection[int], most: int, newest_first: bool) -> list[int]:
-        """Return sequence numbers of faces that are not under way.
+    def waiting(self, underway: Collection[int], limit: int, newest_first: bool) -> list[int]:
+        """Return the sequence numbers of faces that are not under way.
 
         Args:
             underway: sequence numbers to leave out.
-            most: how many to return at the most.
-            newest_first: from the newest back, or from the oldest on.
+            limit: maximum number to return.
+            newest_first: return the newest faces, or else the oldest.
         """
-        by_age = "SELECT seq FROM faces ORDER BY seq LIMIT ?"
-        by_novelty = "SELECT seq FROM faces ORDER BY seq DESC LIMIT ?"
+        oldest = "SELECT seq FROM faces ORDER BY seq LIMIT ?"
+        newest = "SELECT seq FROM faces ORDER BY seq DESC LIMIT ?"
         with self._lock:
-            rows = self._database.execute(by_novelty if newest_first else by_age, (most + len(underway),)).fetchall()
-        return [seq for (seq,) in rows if seq not in underway][:most]
+            rows = self._database.execute(newest if newest_first else oldest, (limit + len(underway),)).fetchall()
+        return [seq for (seq,) in rows if seq not in underway][:limit]
 
     def get(self, seq: int) -> OutboxFace | None:
-        """Return a face, or None where it has gone in the meantime."""
+        """Return a face; None if it is no longer in the outbox."""
         with self._lock:
             row = self._database.execute(
                 "SELECT id, camera, properties, jpeg FROM faces WHERE seq = ?", (seq,)
@@ -200,12 +200,12 @@ class Outbox:
         return OutboxFace(seq, face_id, camera, properties.unpack(packed, 0)[0], jpeg)
 
     def cameras(self) -> set[str]:
-        """Return the cameras whose faces are here: another run may have had another camera."""
+        """Return the cameras of the faces in the outbox: an earlier run may have had another camera."""
         with self._lock:
             return {camera for (camera,) in self._database.execute("SELECT DISTINCT camera FROM faces")}
 
     def oldest_id(self) -> str | None:
-        """Return the id of the oldest face; None where the outbox is empty."""
+        """Return the id of the oldest face; None if the outbox is empty."""
         with self._lock:
             row = self._database.execute("SELECT id FROM faces ORDER BY seq LIMIT 1").fetchone()
         return None if row is None else str(row[0])
@@ -216,7 +216,8 @@ class Outbox:
             self._database.close()
 
     def _make_room(self, needed: int) -> tuple[list[str], int]:
-        evicted: list[str] = []
+        """Drop the oldest faces until ``needed`` bytes fit; return their ids and the number of bytes freed."""
+        dropped: list[str] = []
         freed = 0
         while self._bytes - freed + needed > self._max_bytes:
             rows = self._database.execute(
@@ -226,14 +227,14 @@ class Outbox:
                 break
             seq, face_id, camera, size = rows[0]
             self._database.execute("INSERT INTO dropped VALUES (?, ?, ?)", (seq, face_id, camera))
-            evicted.append(face_id)
+            dropped.append(face_id)
             freed += size
-        if evicted:
-            self._database.execute("UPDATE totals SET dropped = dropped + ?", (len(evicted),))
+        if dropped:
+            self._database.execute("UPDATE totals SET dropped = dropped + ?", (len(dropped),))
             self._database.execute(
-                "DELETE FROM dropped WHERE seq <= (SELECT max(seq) FROM dropped) - ?", (_REMEMBERED_DROPS,)
+                "DELETE FROM dropped WHERE seq <= (SELECT max(seq) FROM dropped) - ?", (_MAX_REMEMBERED_DROPS,)
             )
-        return evicted, freed
+        return dropped, freed
 
 
 def inspect(path: Path) -> str:
@@ -277,7 +278,7 @@ def _open(path: Path) -> sqlite3.Connection:
         elif version != _SCHEMA_VERSION:
             raise ConfigurationError(
                 f"OUTBOX_PATH is '{path}': its schema is version {version}, expected {_SCHEMA_VERSION}; "
-                "let the Facewire that made it empty it first"
+                "let the version of Facewire that created it empty it first"
             )
     except BaseException:
         database.close()
@@ -285,20 +286,20 @@ def _open(path: Path) -> sqlite3.Connection:
     return database
 
 
-def _move_aside(path: Path, reason: str) -> None:
+def _rename_damaged(path: Path, reason: str) -> None:
     stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
     for suffix in ("", "-wal", "-shm"):
         part = path.with_name(path.name + suffix)
         if part.exists():
             part.rename(path.with_name(f"{path.name}.damaged-{stamp}{suffix}"))
     _log.error(
-        "the outbox is damaged; it is moved aside and a fresh one begun",
+        "outbox damaged, renamed and replaced by an empty one",
         path=str(path),
-        moved_to=f"{path}.damaged-{stamp}",
+        renamed_to=f"{path}.damaged-{stamp}",
         reason=reason,
     )
 
 
-def _cost(kept: Face) -> int:
-    """Return how much of the file a face takes, in bytes: JPEG, properties and index, in whole pages."""
-    return (len(kept.jpeg) + 2 * _PAGE_BYTES) // _PAGE_BYTES * _PAGE_BYTES
+def _size_on_disk(face: Face) -> int:
+    """Return the size of a face in the file, in bytes: JPEG, properties and index, in whole pages."""
+    return (len(face.jpeg) + 2 * _PAGE_BYTES) // _PAGE_BYTES * _PAGE_BYTES

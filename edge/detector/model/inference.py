@@ -31,7 +31,7 @@ _LOG_ERRORS_ONLY = 3
 
 _STRIP_ROWS = 192
 _STRIPS_ABOVE_PIXELS = 640 * 640
-"""On a CPU, larger pictures pass the stem in strips: its intermediate results would not fit into the caches."""
+"""On a CPU, the stem processes larger pictures in strips, so that its intermediate results fit into the caches."""
 _HALO_ROWS = 24
 """Rows beyond a strip that the stem depends on: 1 + 2 x 1 + 4 x 4, rounded up to whole cells."""
 _MAX_BUFFERS = 4
@@ -48,8 +48,8 @@ class Network:
         """Load the network and log the provider that runs it.
 
         Args:
-            providers: «tensorrt», «cuda», «cpu», the preferred one first. Those that this ONNX Runtime lacks are skipped;
-                the CPU is always the last choice.
+            providers: «tensorrt», «cuda», «cpu», the preferred one first. Those that this ONNX Runtime lacks are
+                skipped; the CPU is always the last choice.
             folder: where the model files are.
 
         Raises:
@@ -62,7 +62,7 @@ class Network:
         self.provider: str = self._whole.get_providers()[0]
         """The provider that runs the network, by its name in ONNX Runtime."""
         self._of_thread = threading.local()
-        _log.info("the model is loaded", runs_on=self.provider, onnxruntime=onnxruntime.__version__)
+        _log.info("model loaded", runs_on=self.provider, onnxruntime=onnxruntime.__version__)
 
     def run(self, picture: Image) -> Sequence[Numbers]:
         """Return the network's output for each grid; see :data:`OUTPUTS`.
@@ -77,7 +77,7 @@ class Network:
 
     @cached_property
     def _parts(self) -> tuple[Any, Any]:
-        """The stem and the rest, which are loaded when the first large picture comes."""
+        """The stem and the rest, loaded when the first large picture arrives."""
         stem, rest = (make_session(model.read(self._folder), [_CPU]) for model in (STEM, REST))
         return stem, rest
 
@@ -103,7 +103,7 @@ class Network:
         return blob
 
     def _buffer(self, shape: tuple[int, ...]) -> Numbers:
-        """Return a buffer that this thread uses again for each run: allocating new memory costs more than the copy."""
+        """Return a buffer of this thread, reused for each run: allocating new memory costs more than the copy."""
         buffers: dict[tuple[int, ...], Numbers] = self._of_thread.__dict__.setdefault("buffers", {})
         if shape not in buffers:
             if len(buffers) >= _MAX_BUFFERS:  # the size of the frames has changed
@@ -117,6 +117,6 @@ def make_session(model: bytes, providers: list[str]) -> Any:
     onnxruntime.set_default_logger_severity(_LOG_ERRORS_ONLY)
     options = onnxruntime.SessionOptions()
     options.log_severity_level = _LOG_ERRORS_ONLY
-    # One thread for each run: two frames at once with a thread each take less time than two frames with two threads each.
+    # One thread for each run: two frames in parallel with one thread each are faster than with two threads each.
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     return onnxruntime.InferenceSession(model, options, providers=providers)

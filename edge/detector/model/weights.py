@@ -23,7 +23,7 @@ class Model:
             folder: where the file is.
 
         Raises:
-            ConfigurationError: the file is missing, or its hash is another one.
+            ConfigurationError: the file is missing, or its hash differs.
         """
         path = folder / self.name
         try:

@@ -1,8 +1,8 @@
-"""YuNet: finds faces, with five landmarks each, in a frame.
+"""YuNet: finds the faces in a frame, with five landmarks each.
 
-Wu, Peng, Yu: «YuNet: A Tiny Millisecond-level Face Detector», Machine Intelligence Research 20, 2023. ONNX Runtime runs
-it; the weights are the file of the OpenCV Zoo (``face_detection_yunet_2023mar.onnx.md`` beside it tells origin, licence
-and hash), and boxes and scores are those of ``cv2.FaceDetectorYN``, which the tests hold.
+Wu, Peng, Yu: «YuNet: A Tiny Millisecond-level Face Detector», Machine Intelligence Research 20, 2023. The weights are
+those of the OpenCV Zoo; ``face_detection_yunet_2023mar.onnx.md`` gives their origin, licence and hash. Boxes and scores
+are those of ``cv2.FaceDetectorYN``, as the tests verify.
 """
 
 import math
@@ -22,7 +22,7 @@ from edge.detector.model.weights import FOLDER
 MODEL = "yunet-2023mar"
 
 _MAX_OVERLAP = 0.3
-"""Intersection over union at which the less confident of two boxes gives way."""
+"""Intersection over union above which the less confident of two boxes is suppressed."""
 _MAX_CANDIDATES = 5000
 _EPSILON = 1e-6
 
@@ -32,9 +32,9 @@ class Detection:
     """One face in one frame."""
 
     box: tuple[float, float, float, float]
-    """x, y, width, height in pixels of the frame; may reach beyond its edges."""
+    """x, y, width, height in pixels of the frame; may extend beyond its edges."""
     landmarks: tuple[tuple[float, float], ...]
-    """Right eye, left eye, nose tip, right and left corner of the mouth: x, y in pixels of the frame."""
+    """x, y in pixels of the frame: right eye, left eye, nose tip, right and left corner of the mouth."""
     confidence: float
     """The model's score, 0 to 1."""
 
@@ -48,9 +48,9 @@ class FaceDetector:
         """Load the model.
 
         Args:
-            size: longest side, in pixels, of the picture that the model sees. Frames are scaled down, never up.
-            confidence: the least score of a face, 0 to 1.
-            providers: what may run it, the preferred one first; see :class:`edge.detector.model.inference.Network`.
+            size: longest side of the model's input, in pixels. Larger frames are scaled down; none is scaled up.
+            confidence: minimum score of a face, 0 to 1.
+            providers: the preferred one first; see :class:`edge.detector.model.inference.Network`.
             folder: where the model files are.
 
         Raises:
@@ -65,61 +65,62 @@ class FaceDetector:
         return self._network.provider
 
     def detect(self, image: Image) -> list[Detection]:
-        """Find the faces in ``image``, the most confident first; boxes and landmarks in its own pixels."""
+        """Return the faces in ``image``, the most confident first. Boxes and landmarks are in pixels of ``image``."""
         height, width = image.shape[:2]
         scale = min(1.0, self._size / max(height, width))
-        seen_width, seen_height = max(1, round(width * scale)), max(1, round(height * scale))
+        input_width, input_height = max(1, round(width * scale)), max(1, round(height * scale))
         if scale < 1.0:
-            image = cv2.resize(image, (seen_width, seen_height)).astype(np.uint8, copy=False)
+            image = cv2.resize(image, (input_width, input_height)).astype(np.uint8, copy=False)
         rows = _decode(self._network.run(image), self._confidence)
         if not len(rows):
             return []
         rows = rows[_suppress(rows)].astype(np.float64)
-        rows[:, :14] *= np.tile((width / seen_width, height / seen_height), 7)
+        rows[:, :14] *= np.tile((width / input_width, height / input_height), 7)
         return [_detection(row) for row in rows.tolist()]
 
 
 def _decode(outputs: Sequence[Numbers], confidence: float) -> Numbers:
-    """Return what the network has seen as rows of 15: box, landmarks, score, in pixels of its input.
+    """Return the faces in the network's outputs as rows of 15: box, landmarks, score, in pixels of its input.
 
-    As OpenCV's ``FaceDetectorYN`` does (``modules/objdetect/src/face_detect.cpp``), but only where the score will do.
+    The formulas are those of OpenCV's ``FaceDetectorYN`` (``modules/objdetect/src/face_detect.cpp``), but only cells
+    that can have the required score are decoded.
 
     Args:
-        outputs: of each grid 1 x 16 x rows x columns; see :data:`edge.detector.model.inference.OUTPUTS`.
-        confidence: the least score.
+        outputs: one for each grid, 1 x 16 x rows x columns; see :data:`edge.detector.model.inference.OUTPUTS`.
+        confidence: minimum score.
     """
-    # A score is the square root of two probabilities' product, so neither may be less than its square.
-    least = min(confidence, 1 - _EPSILON) ** 2
-    logit = math.log(max(least, _EPSILON) / (1 - least))
-    found = []
-    for stride, (numbers,) in zip(STRIDES, outputs, strict=True):
-        flat = numbers.reshape(16, -1)
-        cells = np.flatnonzero(flat[:2].min(axis=0) >= logit)
+    # The score is the square root of the product of two probabilities, so neither may be less than its square.
+    min_probability = min(confidence, 1 - _EPSILON) ** 2
+    min_logit = math.log(max(min_probability, _EPSILON) / (1 - min_probability))
+    faces = []
+    for stride, (grid,) in zip(STRIDES, outputs, strict=True):
+        flat = grid.reshape(16, -1)
+        cells = np.flatnonzero(flat[:2].min(axis=0) >= min_logit)
         if not len(cells):
             continue
-        chosen = flat[:, cells].T
-        scores = np.sqrt(np.prod(1 / (1 + np.exp(-chosen[:, :2])), axis=1))
-        corners = np.stack(np.divmod(cells, numbers.shape[2])[::-1], axis=1).astype(np.float32)
+        values = flat[:, cells].T
+        scores = np.sqrt(np.prod(1 / (1 + np.exp(-values[:, :2])), axis=1))
+        corners = np.stack(np.divmod(cells, grid.shape[2])[::-1], axis=1).astype(np.float32)
         rows = np.empty((len(cells), 15), np.float32)
-        rows[:, 2:4] = np.exp(chosen[:, 4:6]) * stride
-        rows[:, :2] = (corners + chosen[:, 2:4]) * stride - rows[:, 2:4] / 2
-        rows[:, 4:14] = (np.tile(corners, 5) + chosen[:, 6:]) * stride
+        rows[:, 2:4] = np.exp(values[:, 4:6]) * stride
+        rows[:, :2] = (corners + values[:, 2:4]) * stride - rows[:, 2:4] / 2
+        rows[:, 4:14] = (np.tile(corners, 5) + values[:, 6:]) * stride
         rows[:, 14] = scores
-        found.append(rows[scores > confidence])
-    return np.concatenate(found) if found else np.empty((0, 15), np.float32)
+        faces.append(rows[scores > confidence])
+    return np.concatenate(faces) if faces else np.empty((0, 15), np.float32)
 
 
 def _suppress(rows: Numbers) -> npt.NDArray[np.int32]:
-    """Return which rows are left, the most confident first, where of overlapping boxes only the best stays.
+    """Return the indices of the rows that remain after non-maximum suppression, the most confident first.
 
-    Boxes are cut to whole pixels for this, as ``FaceDetectorYN`` does.
+    Boxes are truncated to whole pixels before they are compared, as in ``FaceDetectorYN``.
     """
     boxes: Any = np.trunc(rows[:, :4]).astype(np.float64)
     scores: Any = rows[:, 14]
-    kept: Any = cv2.dnn.NMSBoxes(boxes, scores, 0.0, _MAX_OVERLAP, top_k=_MAX_CANDIDATES)
-    return np.asarray(kept, np.int32)
+    remaining: Any = cv2.dnn.NMSBoxes(boxes, scores, 0.0, _MAX_OVERLAP, top_k=_MAX_CANDIDATES)
+    return np.asarray(remaining, np.int32)
 
 
-def _detection(numbers: list[float]) -> Detection:
-    x, y, width, height, *points, score = numbers
+def _detection(row: list[float]) -> Detection:
+    x, y, width, height, *points, score = row
     return Detection((x, y, width, height), tuple(zip(points[::2], points[1::2], strict=True)), min(score, 1.0))

@@ -1,1 +1,1 @@
-"""Selection: which frames are searched, which detections are faces, which pictures of them are sent."""
+"""Selection: decides which frames are searched, which detections are faces, and which of their pictures are sent."""

@@ -1,4 +1,4 @@
-"""Which pictures of a face are sent: one at first sight, then the best one of each interval."""
+"""Selects the pictures of a face that are sent: the first one at once, then the best one of each interval."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -10,52 +10,53 @@ from edge.detector.camera.frame import Frame, Image
 from edge.detector.model.yunet import Detection
 from edge.detector.selection.crop import clamp, crop
 
-_HALF_A_FRAME_SECONDS = 0.01
-"""Frames do not fall on whole intervals; an interval may end this much early rather than one frame late."""
-_SHARPNESS_PIXELS = 64
-"""Sharpness is measured in a face scaled to this width, so that a large face is not blurred by its size."""
-_HALF_SHARP = 2000.0
-"""The variance of the Laplacian, in squared levels of grey, at which a face counts as half sharp."""
-_LARGE_PIXELS = 112.0
-"""The shorter side of a face beyond which more pixels are no better; face recognition works at this size."""
-_CUT = 0.5
-"""How good a face is that the edge of the frame cuts."""
-_CONFIDENCE_WEIGHT = 4
-"""Scores of one face differ by little, and say much: small ones are of faces that are turned, blurred or covered."""
+_TOLERANCE_SECONDS = 0.01
+"""An interval may end this much early rather than one frame late: frames do not fall on whole intervals."""
+_SHARPNESS_WIDTH_PIXELS = 64
+"""Larger faces are scaled down to this width before their sharpness is measured, so that size has no effect on it."""
+_HALF_SHARPNESS = 2000.0
+"""Variance of the Laplacian, in squared levels of grey, at which the factor for sharpness is 0.5."""
+_FULL_SIZE_PIXELS = 112.0
+"""Shorter side of a face from which size no longer improves quality: face recognition uses this input size."""
+_TRUNCATED_FACTOR = 0.5
+"""Factor for a face that is cut off by the edge of the frame."""
+_CONFIDENCE_EXPONENT = 4
+"""Weight of the score. The scores of one face differ little; lower ones mean that it is turned, blurred or covered."""
 
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """One picture of one face, ready to be sent."""
+    """One picture of one face that may be sent."""
 
-    picture: Image
-    """The crop; of its own memory, not a view of the frame."""
+    image: Image
+    """The cropped face, a copy and not a view of the frame."""
     captured_at: datetime
+    """Capture time of the frame, UTC."""
     framesize: tuple[int, int]
     """Width and height of the frame, in pixels."""
-    found: Detection
+    detection: Detection
     track: int
+    """Number of the face's track."""
     quality: float
-    """From 0 to 1; compares pictures of one face."""
+    """0 to 1, for comparison with other pictures of the same face; see :func:`face_quality`."""
 
 
-def make_candidate(frame: Frame, found: Detection, track: int, margin: float, quality: float) -> Candidate:
-    """Cut the picture of one face out of its frame, with ``margin`` of the box's size added on each side."""
+def make_candidate(frame: Frame, detection: Detection, track: int, margin: float, quality: float) -> Candidate:
+    """Return a candidate with the face cropped from its frame; ``margin`` of the box's size is added on each side."""
     height, width = frame.image.shape[:2]
-    return Candidate(
-        crop(frame.image, found.box, margin).copy(), frame.captured_at, (width, height), found, track, quality
-    )
+    image = crop(frame.image, detection.box, margin).copy()
+    return Candidate(image, frame.captured_at, (width, height), detection, track, quality)
 
 
-def picture_quality(image: Image, found: Detection) -> float:
-    """Return how good a picture of a face is, from 0 to 1: confident, sharp, large, frontal and whole."""
-    x, y, width, height = found.box
+def face_quality(image: Image, detection: Detection) -> float:
+    """Return the quality of a picture of a face, 0 to 1: from its score, sharpness, size, pose and completeness."""
+    x, y, width, height = detection.box
     frame_height, frame_width = image.shape[:2]
-    sharp = sharpness(image, found.box)
-    good: float = found.confidence**_CONFIDENCE_WEIGHT * sharp / (sharp + _HALF_SHARP)
-    good *= min(1.0, min(width, height) / _LARGE_PIXELS) ** 0.5 * frontality(found)
-    is_cut = x < 0 or y < 0 or x + width > frame_width or y + height > frame_height
-    return good * _CUT if is_cut else good
+    sharp = sharpness(image, detection.box)
+    quality: float = detection.confidence**_CONFIDENCE_EXPONENT * sharp / (sharp + _HALF_SHARPNESS)
+    quality *= min(1.0, min(width, height) / _FULL_SIZE_PIXELS) ** 0.5 * frontality(detection)
+    is_truncated = x < 0 or y < 0 or x + width > frame_width or y + height > frame_height
+    return quality * _TRUNCATED_FACTOR if is_truncated else quality
 
 
 def sharpness(image: Image, box: tuple[float, float, float, float]) -> float:
@@ -65,84 +66,87 @@ def sharpness(image: Image, box: tuple[float, float, float, float]) -> float:
     """
     left, top, width, height = clamp(box, image.shape[1], image.shape[0])
     face: Any = cv2.cvtColor(image[top : top + height, left : left + width], cv2.COLOR_BGR2GRAY)
-    if width > _SHARPNESS_PIXELS:
-        size = (_SHARPNESS_PIXELS, max(1, round(height * _SHARPNESS_PIXELS / width)))
+    if width > _SHARPNESS_WIDTH_PIXELS:
+        size = (_SHARPNESS_WIDTH_PIXELS, max(1, round(height * _SHARPNESS_WIDTH_PIXELS / width)))
         face = cv2.resize(face, size, interpolation=cv2.INTER_AREA)
     return float(cv2.meanStdDev(cv2.Laplacian(face, cv2.CV_32F))[1][0, 0]) ** 2
 
 
-def frontality(found: Detection) -> float:
-    """Return 1 for a face that looks at the camera, and less the further it is turned aside; at least 0.2.
+def frontality(detection: Detection) -> float:
+    """Return 1 for a face that looks at the camera, and less the more it is turned to the side; at least 0.2.
 
-    By where the tip of the nose is between the eyes: in the middle, or beyond one of them.
+    It is measured by the horizontal position of the nose tip: midway between the eyes in a frontal face.
     """
-    (right, _), (left, _), (nose, _) = found.landmarks[:3]
-    apart = abs(left - right)
-    if apart < 1:
+    (right_eye, _), (left_eye, _), (nose, _) = detection.landmarks[:3]
+    eye_distance = abs(left_eye - right_eye)
+    if eye_distance < 1:
         return 0.2
-    return max(0.2, 1 - abs(nose - (right + left) / 2) / apart)
+    return max(0.2, 1 - abs(nose - (right_eye + left_eye) / 2) / eye_distance)
 
 
 @dataclass(slots=True)
 class _Interval:
-    """What a face has shown since its last picture was due."""
+    """The current interval of one track."""
 
-    ends: float
+    ends_at: float
     """On the camera's clock."""
     best: Candidate | None = None
 
 
 class BestShotSelector:
-    """Keeps the best shot of each face until its interval has ended."""
+    """Keeps the best candidate of each track until the track's interval ends."""
 
     def __init__(self, interval_seconds: float) -> None:
-        """Set up without faces.
+        """Set up the selector.
 
         Args:
-            interval_seconds: how long an interval lasts, by the camera's clock; 0: every shot is due at once.
+            interval_seconds: length of an interval on the camera's clock. 0: every candidate is returned at once.
         """
         self._seconds = interval_seconds
         self._intervals: dict[int, _Interval] = {}
 
-    def wants(self, track: int, quality: float) -> bool:
-        """Tell whether a shot of this quality would be kept."""
+    def is_improvement(self, track: int, quality: float) -> bool:
+        """Return whether a candidate of this quality would be the best one of the track's interval."""
         interval = self._intervals.get(track)
         return interval is None or interval.best is None or quality > interval.best.quality
 
     def offer(self, candidate: Candidate, clock: float) -> list[Candidate]:
-        """Take a shot and return it where it is due at once: at first sight, or after an interval without any."""
+        """Add a candidate. Return it if it is to be sent at once: the first of its track, or after an empty interval.
+
+        Otherwise it replaces the best one so far; see :meth:`is_improvement`.
+        """
         interval = self._intervals.get(candidate.track)
-        if interval is None or clock >= interval.ends - _HALF_A_FRAME_SECONDS:
+        if interval is None or clock >= interval.ends_at - _TOLERANCE_SECONDS:
             self._intervals[candidate.track] = _Interval(clock + self._seconds)
             return [candidate]
         interval.best = candidate
         return []
 
-    def due(self, clock: float) -> list[Candidate]:
-        """Return the best shot of each interval that has ended by ``clock``; the next one begins where it ended."""
+    def take_finished(self, clock: float) -> list[Candidate]:
+        """Return the best candidate of each interval that has ended by ``clock``, and begin the next interval."""
         candidates = []
         for interval in self._intervals.values():
-            if interval.best is not None and clock >= interval.ends - _HALF_A_FRAME_SECONDS:
+            if interval.best is not None and clock >= interval.ends_at - _TOLERANCE_SECONDS:
                 candidates.append(interval.best)
-                late = clock - interval.ends
-                interval.ends += self._seconds if late < self._seconds else late + self._seconds
+                late = clock - interval.ends_at
+                interval.ends_at += self._seconds if late < self._seconds else late + self._seconds
                 interval.best = None
         return candidates
 
     def flush(self) -> list[Candidate]:
-        """Return what is kept of every face, whose intervals go on: there may be no frame for a while."""
+        """Return the best candidate so far of every track. Their intervals continue."""
         candidates = [interval.best for interval in self._intervals.values() if interval.best is not None]
         for interval in self._intervals.values():
             interval.best = None
         return candidates
 
     def end(self, track: int | None = None) -> list[Candidate]:
-        """Return what is kept of ``track``, or of every face, and forget it: it will not be seen again."""
+        """End a track, or all tracks, and return their best candidates so far."""
         ended = [track] if track is not None else list(self._intervals)
         candidates = [interval.best for number in ended if (interval := self._intervals.pop(number, None)) is not None]
         return [candidate for candidate in candidates if candidate is not None]
 
     @property
     def tracks(self) -> list[int]:
-        """The faces that are known."""
+        """Numbers of the tracks that have not ended."""
         return list(self._intervals)

@@ -1,4 +1,4 @@
-"""Cuts a face out of its frame, and makes a JPEG of it that fits into a message."""
+"""Crops faces, and encodes them as JPEGs of a limited size."""
 
 import cv2
 
@@ -6,16 +6,16 @@ from edge.detector.camera.frame import Image
 
 _QUALITY_STEP = 10
 _MIN_QUALITY = 30
-_SHRINK = 0.75
+_SHRINK_FACTOR = 0.75
 
 
 def clamp(box: tuple[float, float, float, float], width: int, height: int) -> tuple[int, int, int, int]:
-    """Return the part of ``box`` that lies in a frame of ``width`` x ``height`` pixels; at least one pixel of it.
+    """Return the part of ``box`` that lies within a frame, at least one pixel, as x, y, width, height.
 
     Args:
         box: x, y, width, height.
-        width: of the frame, in pixels.
-        height: of the frame, in pixels.
+        width: width of the frame, in pixels.
+        height: height of the frame, in pixels.
     """
     left = min(max(round(box[0]), 0), width - 1)
     top = min(max(round(box[1]), 0), height - 1)
@@ -25,20 +25,20 @@ def clamp(box: tuple[float, float, float, float], width: int, height: int) -> tu
 
 
 def crop(image: Image, box: tuple[float, float, float, float], margin: float) -> Image:
-    """Cut ``box`` out of ``image``, with ``margin`` of its size added on each side, clamped to the frame."""
+    """Return a view of ``box`` in ``image``, with ``margin`` of its size added on each side, clamped to the image."""
     x, y, width, height = box
-    grown = (x - margin * width, y - margin * height, width * (1 + 2 * margin), height * (1 + 2 * margin))
-    left, top, wide, high = clamp(grown, image.shape[1], image.shape[0])
-    return image[top : top + high, left : left + wide]
+    expanded = (x - margin * width, y - margin * height, width * (1 + 2 * margin), height * (1 + 2 * margin))
+    left, top, crop_width, crop_height = clamp(expanded, image.shape[1], image.shape[0])
+    return image[top : top + crop_height, left : left + crop_width]
 
 
 def encode_jpeg(image: Image, quality: int, max_bytes: int) -> bytes:
-    """Encode ``image`` as JPEG of at most ``max_bytes``: quality gives way first, then size.
+    """Encode ``image`` as a JPEG of at most ``max_bytes``. Quality is reduced first, then resolution, until it fits.
 
     Args:
         image: height x width x 3, blue, green, red.
-        quality: JPEG quality to begin with, 1 to 100.
-        max_bytes: the most that the JPEG may have.
+        quality: initial JPEG quality, 1 to 100.
+        max_bytes: maximum size of the JPEG.
     """
     while True:
         for attempt in (quality, *range(quality - _QUALITY_STEP, _MIN_QUALITY - 1, -_QUALITY_STEP)):
@@ -46,5 +46,5 @@ def encode_jpeg(image: Image, quality: int, max_bytes: int) -> bytes:
             if encoded and len(jpeg) <= max_bytes:
                 return jpeg.tobytes()
         height, width = image.shape[:2]
-        smaller = (max(1, int(width * _SHRINK)), max(1, int(height * _SHRINK)))
+        smaller = (max(1, int(width * _SHRINK_FACTOR)), max(1, int(height * _SHRINK_FACTOR)))
         image = cv2.resize(image, smaller, interpolation=cv2.INTER_AREA)  # type: ignore[assignment]

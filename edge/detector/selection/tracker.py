@@ -1,8 +1,8 @@
-"""Which face is which from frame to frame.
+"""Tracks faces: gives the same face the same number from frame to frame.
 
-A face is looked for where its movement so far takes it, and by what it looks like: so a number survives that somebody
-else passes in front of it. Weak detections, of too low a score to be sent, keep a face's number too (the idea of Zhang
-et al., «ByteTrack: Multi-Object Tracking by Associating Every Detection Box», ECCV 2022).
+A face is matched by its predicted position and by its appearance, so it keeps its number if another person passes in
+front of it. Weak detections, whose score is too low for them to be sent, continue a track too, as in Zhang et al.,
+«ByteTrack: Multi-Object Tracking by Associating Every Detection Box», ECCV 2022.
 """
 
 import math
@@ -20,28 +20,30 @@ from edge.detector.selection.crop import crop
 Box = tuple[float, float, float, float]
 """x, y, width, height in pixels."""
 Appearance = npt.NDArray[np.float32]
-"""What a face looks like: a unit vector."""
+"""Descriptor of what a face looks like: a unit vector."""
 
-FORGET_AFTER_SECONDS = 2.0
-"""How long a face may be out of sight and keep its number."""
-_REACH, _REACH_PER_SECOND = 0.8, 1.5
-"""How far from where it is expected a face may be, in widths of its own: at once, and more for each second unseen."""
+MAX_UNSEEN_SECONDS = 2.0
+"""A track that is not seen for longer than this ends."""
+_MAX_DISTANCE, _MAX_DISTANCE_PER_SECOND = 0.8, 1.5
+"""Maximum distance of a face from its predicted position, in face widths: at once, and added per second unseen."""
 _MAX_PREDICTION_SECONDS = 1.0
-"""How far ahead a movement is drawn out."""
-_STEADY_SECONDS = 0.25
-"""Over how long a movement is averaged: boxes tremble by a few pixels."""
+"""Positions are predicted at most this far ahead."""
+_VELOCITY_SMOOTHING_SECONDS = 0.25
+"""Time constant of the velocity's average: boxes jitter by a few pixels."""
 _MIN_SIZE_RATIO = 0.4
-"""Of the areas of two boxes that are one face, the smaller over the larger."""
+"""Minimum ratio of the areas of two boxes of the same face, the smaller to the larger."""
 _MIN_APPEARANCE_SIMILARITY = 0.1
-"""Of a face that was out of sight for a while: the cosine of two looks. One person's, 1 s apart, is 0.6 or more."""
+"""Minimum cosine similarity of a face after it was out of sight. That of one person after 1 s is 0.6 or more."""
 _OUT_OF_SIGHT_SECONDS = 0.4
-_COVERED = 0.05
-"""Intersection over union from which two faces may cover each other."""
-_LOOK_PIXELS = 8
-_LOOK_MARGIN = 0.2
-_LOOK_WEIGHT = 1.0
-_LOOK_LEARNT = 0.2
-"""How much of what a face looks like is taken from each frame."""
+"""A face that was unseen for longer than this must be similar to be matched."""
+_MIN_OCCLUSION_OVERLAP = 0.05
+"""Intersection over union from which one face may cover part of another."""
+_APPEARANCE_PIXELS = 8
+"""Width and height of the thumbnail that describes a face."""
+_APPEARANCE_MARGIN = 0.2
+_APPEARANCE_WEIGHT = 1.0
+_APPEARANCE_LEARNING_RATE = 0.2
+"""Weight of a new frame in the average appearance of a track."""
 
 
 @dataclass(slots=True)
@@ -50,44 +52,44 @@ class Track:
 
     number: int
     box: Box
-    seen: float
-    """When it was last seen, in seconds of the camera's clock."""
+    last_seen: float
+    """Time of the last frame in which it was seen, in seconds on the camera's clock."""
     appearance: Appearance | None = None
     velocity: tuple[float, float] = (0.0, 0.0)
-    """Of the middle of its box, in pixels a second."""
+    """Velocity of the box's centre, in pixels per second."""
     sightings: int = 1
-    """Frames in which it was found, weakly or not."""
+    """Number of frames in which it was detected, including weak detections."""
 
 
 class Tracker:
-    """Gives each face a number."""
+    """Assigns detections to tracks."""
 
     def __init__(self) -> None:
         self._tracks: list[Track] = []
-        self._followed: set[int] = set()
-        """Numbers that have been found in the frame at hand."""
+        self._matched: set[int] = set()
+        """Numbers of the tracks that were detected in the last searched frame."""
         self._last_number = 0
 
-    def forget(self) -> None:
-        """Forget every face, for what comes next is another scene. Numbers are not used again."""
+    def reset(self) -> None:
+        """End all tracks, at the end of a scene. Their numbers are not used again."""
         self._tracks.clear()
 
-    def follow(
+    def update(
         self, boxes: Sequence[Box], clock: float, appearances: Sequence[Appearance | None] | None = None
     ) -> list[Track]:
-        """Assign each box of one frame to a track, the likeliest first, or to a new one.
+        """Assign each box of the next frame to a track, the best match first, or else to a new track.
 
         Args:
             boxes: the faces in the frame.
             clock: the frame's time, in seconds.
-            looks: what each of them looks like; see :func:`appearance_of`.
+            appearances: the appearance of each face; see :func:`appearance_of`. By default, position alone decides.
 
         Returns:
-            A track for each box, in their order.
+            A track for each box, in the order of the boxes.
         """
-        self._tracks = [track for track in self._tracks if clock - track.seen <= FORGET_AFTER_SECONDS]
+        self._tracks = [track for track in self._tracks if clock - track.last_seen <= MAX_UNSEEN_SECONDS]
         appearances = appearances or [None] * len(boxes)
-        self._followed.clear()
+        self._matched.clear()
         assigned = self._assign(boxes, clock, appearances)
         tracks = []
         for index, (box, appearance) in enumerate(zip(boxes, appearances, strict=True)):
@@ -96,53 +98,55 @@ class Tracker:
                 self._last_number += 1
                 track = Track(self._last_number, box, clock, appearance)
                 self._tracks.append(track)
-                self._followed.add(track.number)
+                self._matched.add(track.number)
             tracks.append(track)
         return tracks
 
-    def keep_alive(self, boxes: Sequence[Box], clock: float, appearances: Sequence[Appearance | None]) -> None:
-        """Let weak detections keep alive those tracks that have not been seen in this frame; none begins a track."""
+    def update_weak(self, boxes: Sequence[Box], clock: float, appearances: Sequence[Appearance | None]) -> None:
+        """Assign weak detections of the same frame to tracks that have no match in it yet. They begin no tracks."""
         self._assign(boxes, clock, appearances)
 
-    def rest(self, clock: float) -> None:
-        """Note a frame in which nothing has moved since the last one that was searched."""
+    def hold(self, clock: float) -> None:
+        """Keep the tracks of the last searched frame alive in a frame in which nothing has moved since."""
         for track in self._tracks:
-            if track.number in self._followed:
-                track.seen = clock
+            if track.number in self._matched:
+                track.last_seen = clock
 
-    def is_known(self, number: int) -> bool:
-        """Tell whether a face of this number is still looked for."""
+    def is_active(self, number: int) -> bool:
+        """Return whether the track with this number has not ended."""
         return any(track.number == number for track in self._tracks)
 
     def _assign(self, boxes: Sequence[Box], clock: float, appearances: Sequence[Appearance | None]) -> dict[int, Track]:
+        """Match boxes with tracks greedily, update these tracks, and return them by the index of their box."""
         pairs = [
-            (similarity, index, track)
+            (score, index, track)
             for track in self._tracks
-            if track.number not in self._followed
+            if track.number not in self._matched
             for index, box in enumerate(boxes)
-            if (similarity := _similarity(track, box, appearances[index], clock)) is not None
+            if (score := _match_score(track, box, appearances[index], clock)) is not None
         ]
         assigned: dict[int, Track] = {}
         for _, index, track in sorted(pairs, key=lambda pair: -pair[0]):
-            if index not in assigned and track.number not in self._followed:
+            if index not in assigned and track.number not in self._matched:
                 assigned[index] = track
-                self._followed.add(track.number)
+                self._matched.add(track.number)
         for index, track in assigned.items():
-            appearance = None if self._is_covered(track, boxes[index]) else appearances[index]
+            appearance = None if self._is_occluded(track, boxes[index]) else appearances[index]
             _update(track, boxes[index], appearance, clock)
         return assigned
 
-    def _is_covered(self, track: Track, box: Box) -> bool:
-        """Tell whether somebody else is or was where this face is: then its look may be theirs, in part."""
-        return any(other is not track and overlap(other.box, box) > _COVERED for other in self._tracks)
+    def _is_occluded(self, track: Track, box: Box) -> bool:
+        """Return whether another track overlaps ``box``: the appearance may then be partly that of the other face."""
+        return any(other is not track and overlap(other.box, box) > _MIN_OCCLUSION_OVERLAP for other in self._tracks)
 
 
 def appearance_of(image: Image, box: Box) -> Appearance:
-    """Return what the face in ``box`` looks like: its pixels, very few, without their brightness and contrast."""
-    face = crop(image, box, _LOOK_MARGIN)
-    step = max(1, min(face.shape[:2]) // (4 * _LOOK_PIXELS))  # a few pixels for each that is wanted will do
-    few: Any = cv2.resize(face[::step, ::step], (_LOOK_PIXELS, _LOOK_PIXELS), interpolation=cv2.INTER_AREA)
-    vector = few.astype(np.float32).ravel()
+    """Return the appearance of the face in ``box``: a thumbnail, normalised for brightness and contrast."""
+    face = crop(image, box, _APPEARANCE_MARGIN)
+    step = max(1, min(face.shape[:2]) // (4 * _APPEARANCE_PIXELS))  # a few samples for each pixel are enough
+    size = (_APPEARANCE_PIXELS, _APPEARANCE_PIXELS)
+    thumbnail: Any = cv2.resize(face[::step, ::step], size, interpolation=cv2.INTER_AREA)
+    vector = thumbnail.astype(np.float32).ravel()
     vector -= vector.mean()
     return vector / max(float(np.linalg.norm(vector)), 1e-6)  # type: ignore[no-any-return]
 
@@ -153,45 +157,46 @@ def overlap(a: Box, b: Box) -> float:
     height = min(a[1] + a[3], b[1] + b[3]) - max(a[1], b[1])
     if width <= 0 or height <= 0:
         return 0.0
-    shared = width * height
-    return shared / (a[2] * a[3] + b[2] * b[3] - shared)
+    intersection = width * height
+    return intersection / (a[2] * a[3] + b[2] * b[3] - intersection)
 
 
-def _similarity(track: Track, box: Box, appearance: Appearance | None, clock: float) -> float | None:
-    """Return how likely ``box`` is the face of ``track``; None where it cannot be."""
-    unseen = clock - track.seen
+def _match_score(track: Track, box: Box, appearance: Appearance | None, clock: float) -> float | None:
+    """Return how well ``box`` matches ``track``, higher is better; None if it cannot be the same face."""
+    unseen = clock - track.last_seen
     ahead = min(unseen, _MAX_PREDICTION_SECONDS)
     x, y, width, height = track.box
-    expected = (x + track.velocity[0] * ahead, y + track.velocity[1] * ahead, width, height)
-    sizes = sorted((width * height, box[2] * box[3]))
-    reach = (_REACH + _REACH_PER_SECOND * ahead) * (width + box[2]) / 2
-    away = min(math.dist(_middle(expected), _middle(box)), math.dist(_middle(track.box), _middle(box)))
-    if away > reach or sizes[0] < _MIN_SIZE_RATIO * sizes[1]:
+    predicted = (x + track.velocity[0] * ahead, y + track.velocity[1] * ahead, width, height)
+    smaller, larger = sorted((width * height, box[2] * box[3]))
+    max_distance = (_MAX_DISTANCE + _MAX_DISTANCE_PER_SECOND * ahead) * (width + box[2]) / 2
+    distance = min(math.dist(_centre(predicted), _centre(box)), math.dist(_centre(track.box), _centre(box)))
+    if distance > max_distance or smaller < _MIN_SIZE_RATIO * larger:
         return None
-    similarity = overlap(expected, box) - away / reach
+    score = overlap(predicted, box) - distance / max_distance
     if appearance is not None and track.appearance is not None:
-        same_look = float(appearance @ track.appearance)
-        if unseen > _OUT_OF_SIGHT_SECONDS and same_look < _MIN_APPEARANCE_SIMILARITY:
+        similarity = float(appearance @ track.appearance)
+        if unseen > _OUT_OF_SIGHT_SECONDS and similarity < _MIN_APPEARANCE_SIMILARITY:
             return None
-        similarity += _LOOK_WEIGHT * same_look
-    return similarity
+        score += _APPEARANCE_WEIGHT * similarity
+    return score
 
 
 def _update(track: Track, box: Box, appearance: Appearance | None, clock: float) -> None:
-    seconds = clock - track.seen
+    seconds = clock - track.last_seen
     if seconds > 0:
-        learnt = seconds / (seconds + _STEADY_SECONDS)
-        (x, y), (old_x, old_y) = _middle(box), _middle(track.box)
+        weight = seconds / (seconds + _VELOCITY_SMOOTHING_SECONDS)
+        (x, y), (old_x, old_y) = _centre(box), _centre(track.box)
         track.velocity = (
-            track.velocity[0] + learnt * ((x - old_x) / seconds - track.velocity[0]),
-            track.velocity[1] + learnt * ((y - old_y) / seconds - track.velocity[1]),
+            track.velocity[0] + weight * ((x - old_x) / seconds - track.velocity[0]),
+            track.velocity[1] + weight * ((y - old_y) / seconds - track.velocity[1]),
         )
     if appearance is not None and track.appearance is not None:
-        mixed = track.appearance + _LOOK_LEARNT * (appearance - track.appearance)
-        appearance = (mixed / max(float(np.linalg.norm(mixed)), 1e-6)).astype(np.float32)
-    track.box, track.seen, track.appearance = box, clock, appearance if appearance is not None else track.appearance
+        average = track.appearance + _APPEARANCE_LEARNING_RATE * (appearance - track.appearance)
+        appearance = (average / max(float(np.linalg.norm(average)), 1e-6)).astype(np.float32)
+    track.appearance = appearance if appearance is not None else track.appearance
+    track.box, track.last_seen = box, clock
     track.sightings += 1
 
 
-def _middle(box: Box) -> tuple[float, float]:
+def _centre(box: Box) -> tuple[float, float]:
     return box[0] + box[2] / 2, box[1] + box[3] / 2

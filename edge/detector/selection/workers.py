@@ -1,7 +1,7 @@
-"""Frames are captured, searched side by side, and handed on in their order.
+"""Search workers: search frames in parallel and yield them in the order in which they were captured.
 
-One thread captures, ``DETECT_THREADS`` search, and whoever takes the frames has a thread of their own. Which frames are
-searched is settled before, frame by frame, so that a film gives the same faces with any number of threads.
+One thread captures frames and ``DETECT_THREADS`` threads search them. The capture thread decides frame by frame which
+ones are searched, so a recording gives the same faces with any number of threads.
 """
 
 import queue
@@ -16,62 +16,63 @@ from edge.detector.selection.motion_gate import MotionGate
 from wire.process.lifecycle import Stop
 
 IDLE_SECONDS = 1.0
-"""A camera without a frame for this long is said to be idle."""
-_GIVE_UP_SECONDS = 2.0
-"""How long a camera may take to notice that the process is to stop."""
-_FILM_AHEAD_FRAMES = 2
-"""Frames of a film that are ready when a searching thread wants one; those of a live camera would grow old."""
+"""A live camera that gives no frame for this long is reported as idle."""
+_MAX_STOP_SECONDS = 2.0
+"""Maximum time for the camera to end after the process was asked to stop."""
+_READ_AHEAD_FRAMES = 2
+"""Frames of a recording that are read before a worker is free. Those of a live camera would be out of date by then."""
 _POLL_SECONDS = 0.1
 
 
 @dataclass(frozen=True, slots=True)
 class SearchedFrame:
-    """A frame, and what was found in it."""
+    """A frame and the detections in it."""
 
     frame: Frame
     detections: list[Detection] | None
-    """None: nothing had moved, and it was not searched."""
+    """None if the frame was not searched because nothing had moved."""
 
 
 class SearchWorkers:
-    """A camera whose frames are searched."""
+    """Captures and searches the frames of a camera."""
 
     def __init__(self, camera: Camera, model: FaceDetector, motion_gate: MotionGate, threads: int, stop: Stop) -> None:
         self._camera, self._model, self._motion_gate, self._stop = camera, model, motion_gate, stop
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="search")
-        self._room: queue.SimpleQueue[None] = queue.SimpleQueue()
-        """One for each frame that may still be taken; in C, unlike a semaphore."""
-        for _ in range(threads + (0 if camera.is_live else _FILM_AHEAD_FRAMES)):
-            self._room.put(None)
-        self._taken: queue.SimpleQueue[tuple[Frame, Future[list[Detection]] | None] | None] = queue.SimpleQueue()
+        self._slots: queue.SimpleQueue[None] = queue.SimpleQueue()
+        """One item for each frame that may be captured now. Unlike a semaphore, this queue is implemented in C."""
+        for _ in range(threads + (0 if camera.is_live else _READ_AHEAD_FRAMES)):
+            self._slots.put(None)
+        self._captured: queue.SimpleQueue[tuple[Frame, Future[list[Detection]] | None] | None] = queue.SimpleQueue()
+        """Each captured frame with its search, if it is searched; None after the last one."""
         self._failure: BaseException | None = None
 
     def frames(self) -> Iterator[SearchedFrame | None]:
-        """Yield every frame that the camera gives; None where a live camera is idle.
+        """Yield every frame of the camera in order, and None while a live camera is idle.
 
         Raises:
-            ConfigurationError: there is no such camera, or nothing in it that can be read.
+            ConfigurationError: the camera does not exist, or nothing in it can be read.
         """
         thread = threading.Thread(target=self._capture, name="capture", daemon=True)
         thread.start()
-        silent_seconds = 0.0
+        idle_seconds = 0.0
         try:
             while True:
                 try:
-                    taken = self._taken.get(timeout=_POLL_SECONDS)
+                    captured = self._captured.get(timeout=_POLL_SECONDS)
                 except queue.Empty:
-                    silent_seconds += _POLL_SECONDS
-                    if self._stop and silent_seconds > _GIVE_UP_SECONDS:
+                    idle_seconds += _POLL_SECONDS
+                    if self._stop and idle_seconds > _MAX_STOP_SECONDS:
                         return
-                    if self._camera.is_live and silent_seconds > IDLE_SECONDS:
+                    if self._camera.is_live and idle_seconds > IDLE_SECONDS:
                         yield None
                     continue
-                if taken is None:
+                if captured is None:
                     break
-                silent_seconds = 0.0
-                frame, search = taken
+                idle_seconds = 0.0
+                frame, search = captured
                 yield SearchedFrame(frame, None if search is None else search.result())
-                self._room.put(None)
+                self._slots.put(None)
         finally:
             self._pool.shutdown(wait=False, cancel_futures=True)
         if self._failure is not None:
@@ -80,20 +81,22 @@ class SearchWorkers:
     def _capture(self) -> None:
         frames = self._camera.frames(self._stop)
         try:
-            # Room first, the frame then: a live camera gives the newest one.
-            while self._has_room() and (frame := next(frames, None)) is not None:
-                is_searched = self._motion_gate.needs_search(frame)
-                self._camera.resting = self._motion_gate.is_at_rest(frame.clock)
-                self._taken.put((frame, self._pool.submit(self._model.detect, frame.image) if is_searched else None))
-        except BaseException as failure:  # noqa: BLE001 (raised where the frames are taken)
+            # The slot comes first: the frame is then the newest one at the time when it can be searched.
+            while self._await_slot() and (frame := next(frames, None)) is not None:
+                needs_search = self._motion_gate.needs_search(frame)
+                self._camera.reduced_rate = self._motion_gate.is_still(frame.clock)
+                search = self._pool.submit(self._model.detect, frame.image) if needs_search else None
+                self._captured.put((frame, search))
+        except BaseException as failure:  # noqa: BLE001 (raised again by the thread that reads the frames)
             self._failure = failure
         finally:
-            self._taken.put(None)
+            self._captured.put(None)
 
-    def _has_room(self) -> bool:
+    def _await_slot(self) -> bool:
+        """Wait until another frame may be captured, and return whether one may; False if the process is stopping."""
         while not self._stop:
             try:
-                self._room.get(timeout=_POLL_SECONDS)
+                self._slots.get(timeout=_POLL_SECONDS)
                 return True
             except queue.Empty:
                 continue
