@@ -18,7 +18,7 @@ from demo.stack import Stack
 from wire.process import log
 
 ROUNDS = 9
-FIRST_FRAME = "the camera has ended"
+FIRST_FRAME = "camera ended"
 """The detector logs this after the only frame."""
 IMPORTS = "import cv2, numpy, onnxruntime, paho.mqtt.client, prometheus_client, pydantic, structlog"
 

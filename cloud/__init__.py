@@ -1,1 +1,1 @@
-"""What runs in the cloud: the cloud broker's configuration and the sink that writes faces to S3."""
+"""The cloud: the broker's configuration, the certificate authority, and the sink that writes faces to S3."""

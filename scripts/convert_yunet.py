@@ -1,15 +1,16 @@
 """``python -m scripts.convert_yunet``: make the models that the detector loads from YuNet's published file.
 
-The published file fixes the input at 640 x 640 pixels, although nothing in the network requires it. For each of its three
-grids it has four small heads on the same features: class, objectness, box and landmarks. Each head is a pointwise and a
-depthwise convolution, followed by a transposition, a reshape and (for two of them) a sigmoid. The converted models
+The published file fixes the input at 640 x 640 pixels, although nothing in the network requires it. For each of its
+three grids it has four small heads on the same features: class, objectness, box and landmarks. Each head is a pointwise
+and a depthwise convolution, followed by a transposition, a reshape and (for two of them) a sigmoid. The converted
+models
 
 - accept pictures of any size whose height and width are multiples of 32;
 - have one head for each grid, with the four heads' channels side by side: two operations instead of twenty;
 - leave the sigmoids to the decoder, which needs few of them.
 
-Every output number stays the same. There are three models: the whole network, its first layers (the stem), and the rest.
-A large picture passes the stem in strips that fit into the processor's caches.
+Every output number stays the same. There are three models: the whole network, its first layers (the stem), and the
+rest. A large picture passes the stem in strips that fit into the processor's caches.
 """
 
 import argparse

@@ -10,8 +10,9 @@ from demo.program import ROOT
 NOT_SECRETS = {
     (".env.edge.example", "Basic Auth Credentials"): "the form of a camera's address",
     (".env.trial", "Secret Keyword"): "the trial's own S3 server listens on loopback; the README says so",
-    ("cloud/pki/bundle.py", "Basic Auth Credentials"): "the form of a camera's address",
-    ("edge/detector/weights.py", "Hex High Entropy String"): "the SHA-256 of the model's weights",
+    ("cloud/pki/device_bundle.py", "Basic Auth Credentials"): "the form of a camera's address",
+    ("docs/detector.md", "Basic Auth Credentials"): "the form of a camera's address",
+    ("edge/detector/model/weights.py", "Hex High Entropy String"): "the SHA-256 of the model files",
     ("tests/test_cameras.py", "Basic Auth Credentials"): "must not appear in a log: that is the test",
     ("tests/test_local_broker.py", "Secret Keyword"): "made up, for a broker that lives as long as its test",
     ("tests/test_settings.py", "Basic Auth Credentials"): "must not appear in a log: that is the test",

@@ -1,6 +1,6 @@
-"""The contract between edge and cloud, and what every process needs to keep it.
+"""The contract between edge and cloud, and the code that every process shares.
 
-``wire`` imports neither ``edge`` nor ``cloud``; these import ``wire`` and never each other.
+``wire`` imports neither ``edge`` nor ``cloud``. These two import ``wire``, but never each other.
 """
 
 __version__ = "0.1.0"

@@ -1,40 +1,40 @@
-"""Errors, told apart by who is to blame, and the exit codes that they end a process with.
+"""Exceptions, grouped by who has to act, and the exit codes of the processes.
 
 FacewireError
-├── ConfigurationError   the operator: a setting, a model file, a camera, a bucket that is not there
-├── LinkLost             the network: the other side went away before it answered
-│   └── NotTrusted       either side's certificate: the other one does not take it
-├── Refused              the peer: it answered, and said no
-└── BadMessage           the sender: what arrived is not what the contract says
+├── ConfigurationError   the operator: a wrong setting, or a missing model file, camera or bucket
+├── LinkLost             the network: the connection ended before the peer answered
+│   └── NotTrusted       a certificate: one side rejected the certificate of the other
+├── Refused              the peer: it answered with an error
+└── BadMessage           the sender: the message does not follow the contract
 """
 
 from enum import IntEnum
 
 
 class ExitCode(IntEnum):
-    """How a process ended. Values above 2 are those of sysexits.h."""
+    """Exit codes of the processes. Values above 2 are those of sysexits.h."""
 
     OK = 0
     CONFIGURATION = 2
     """A setting is missing or wrong."""
     BAD_DATA = 65
-    """A video, a folder of images or a model file is there but cannot be read."""
+    """A video, a folder of images or a model file exists but cannot be read."""
     NO_INPUT = 66
-    """There is no such camera, file or folder."""
+    """The camera, file or folder does not exist."""
     UNAVAILABLE = 69
-    """There is no such S3 bucket."""
+    """The S3 bucket does not exist."""
     SOFTWARE = 70
-    """A defect of Facewire itself."""
+    """A bug in Facewire."""
     NO_PERMISSION = 77
     """S3 denies access to the bucket, or the credentials are missing or wrong."""
 
 
 class FacewireError(Exception):
-    """Any error that Facewire raises on purpose."""
+    """Base class of all errors that Facewire raises itself."""
 
 
 class ConfigurationError(FacewireError):
-    """What the operator has set up cannot work; the message is for the operator, one line per mistake."""
+    """The configuration is wrong. The message is for the operator, with one line per mistake."""
 
     def __init__(self, message: str, exit_code: ExitCode = ExitCode.CONFIGURATION) -> None:
         super().__init__(message)
@@ -42,11 +42,11 @@ class ConfigurationError(FacewireError):
 
 
 class LinkLost(FacewireError):
-    """The link went away before the peer answered: the message may or may not have arrived."""
+    """The connection ended before the peer answered, so the message may or may not have arrived."""
 
 
 class NotTrusted(LinkLost):
-    """One side does not take the other's certificate; the message says which, and why."""
+    """One side rejected the certificate of the other. The message says which side, and why."""
 
 
 class Refused(FacewireError):
@@ -59,4 +59,4 @@ class Refused(FacewireError):
 
 
 class BadMessage(FacewireError):
-    """What arrived is not what the contract says; the message names the part at fault."""
+    """A message does not follow the contract. The text names the part that is wrong."""

@@ -1,8 +1,8 @@
-"""The face on the wire: a JPEG as payload, its metadata as CloudEvents 1.0 attributes.
+"""A face on the wire: its JPEG as the payload, its metadata as CloudEvents 1.0 attributes.
 
-MQTT 5 binary mode of CloudEvents 1.0.2: each attribute is a user property, ``datacontenttype`` is the MQTT
-content type, the payload is the data itself. So any CloudEvents consumer reads it, and any image consumer
-just shows it.
+It uses the MQTT 5 binary mode of CloudEvents 1.0.2: each attribute is a user property, ``datacontenttype`` is the MQTT
+content type, and the payload is the data itself. Any CloudEvents consumer can read it, and any image consumer can show
+it.
 """
 
 import math
@@ -37,7 +37,7 @@ OPTIONAL = ("latitude", "longitude")
 ATTRIBUTES = REQUIRED + OPTIONAL
 
 _MAX_VALUE_BYTES = 256
-"""Of one attribute: S3 keeps at most 2 KiB of metadata with an object."""
+"""Maximum length of one attribute. S3 accepts at most 2 KiB of metadata per object."""
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _INTEGER = re.compile(r"-?[0-9]{1,9}")
@@ -51,16 +51,16 @@ Box = tuple[int, int, int, int]
 
 @dataclass(frozen=True, slots=True)
 class Face:
-    """One face, seen once, by one camera."""
+    """A face in one frame of one camera."""
 
     id: str
     """UUIDv7 whose milliseconds are the capture time."""
     origin: Origin
-    """The device and the camera that saw it."""
+    """The device and the camera."""
     captured_at: datetime
     """When the frame was captured: UTC, whole milliseconds."""
     jpeg: bytes
-    """The crop."""
+    """The face, cropped from the frame."""
     confidence: float
     """The detector's score, 0 to 1."""
     box: Box
@@ -70,9 +70,9 @@ class Face:
     framesize: tuple[int, int]
     """Width and height of the frame in pixels."""
     track: int
-    """The same number for the same face over successive frames of one camera."""
+    """Number of the track: the same for the same face in successive frames of one camera."""
     model: str
-    """The detector's model, as in ``yunet-2023mar``."""
+    """The detector's model, such as ``yunet-2023mar``."""
     latitude: float | None = None
     """Degrees north, WGS 84."""
     longitude: float | None = None
@@ -80,7 +80,7 @@ class Face:
 
 
 def encode(face: Face) -> Properties:
-    """Return the properties with which ``face`` is published; the payload is ``face.jpeg`` itself."""
+    """Return the MQTT properties of ``face``. The payload is ``face.jpeg``."""
     attributes = {
         "specversion": "1.0",
         "id": face.id,
@@ -105,35 +105,35 @@ def encode(face: Face) -> Properties:
 
 
 def decode(properties: Properties, payload: bytes, origin: Origin) -> Face:
-    """Read a face as it arrived on a topic of ``origin``. The payload is not looked into.
+    """Parse a face that arrived on a topic of ``origin``. The payload is not checked.
 
     Raises:
-        BadMessage: an attribute is missing, doubled or not what the contract says.
+        BadMessage: an attribute is missing, repeated or not valid.
     """
     attributes = attributes_of(properties.user_properties)
     for name in REQUIRED:
         if name not in attributes:
             raise BadMessage(f"attribute {name} is missing")
     if attributes["specversion"] != "1.0":
-        raise _bad(attributes, "specversion", "1.0")
+        raise _bad_attribute(attributes, "specversion", "1.0")
     if attributes["type"] != TYPE:
-        raise _bad(attributes, "type", TYPE)
+        raise _bad_attribute(attributes, "type", TYPE)
     captured_at = time_of_id(attributes["id"])
     if parse_time(attributes["time"]) != captured_at:
-        raise _bad(attributes, "time", f"the time in id, {format_time(captured_at)}")
+        raise _bad_attribute(attributes, "time", f"the time in id, {format_time(captured_at)}")
     if properties.correlation_data not in (None, attributes["id"].encode("ascii")):
         raise BadMessage("correlation data is not the id")
     framesize = _FRAMESIZE.fullmatch(attributes["framesize"])
     if framesize is None:
-        raise _bad(attributes, "framesize", "WIDTHxHEIGHT in pixels")
+        raise _bad_attribute(attributes, "framesize", "WIDTHxHEIGHT in pixels")
     if _MODEL.fullmatch(attributes["model"]) is None:
-        raise _bad(attributes, "model", "a name such as yunet-2023mar")
+        raise _bad_attribute(attributes, "model", "a name such as yunet-2023mar")
     x, y, width, height = _numbers(attributes, "box", 4, _INTEGER)
     if width < 1 or height < 1:
-        raise _bad(attributes, "box", "a width and a height of 1 pixel or more")
+        raise _bad_attribute(attributes, "box", "a width and a height of 1 pixel or more")
     flat = _numbers(attributes, "landmarks", 10, _DECIMAL)
     if ("latitude" in attributes) != ("longitude" in attributes):
-        raise BadMessage("latitude and longitude come together or not at all")
+        raise BadMessage("latitude and longitude: expected both or neither")
     return Face(
         id=attributes["id"],
         origin=origin,
@@ -157,26 +157,26 @@ def decode(properties: Properties, payload: bytes, origin: Origin) -> Face:
 
 
 def is_cloudevent(properties: Properties) -> bool:
-    """Tell whether a message claims to carry metadata: CloudEvents asks for ``specversion`` in each event."""
+    """Return whether a message has metadata. CloudEvents requires ``specversion`` in each event."""
     return any(name == "specversion" for name, _ in properties.user_properties)
 
 
 def attributes_of(user_properties: Iterable[tuple[str, str]]) -> dict[str, str]:
-    """Pick the contract's attributes out of user properties, in the contract's order; others are passed over.
+    """Return the known attributes among the user properties, in the order of :data:`ATTRIBUTES`.
 
     Raises:
-        BadMessage: one is given twice, too long, or not printable ASCII.
+        BadMessage: an attribute is repeated, too long, or not printable ASCII.
     """
-    found: dict[str, str] = {}
+    attributes: dict[str, str] = {}
     for name, value in user_properties:
         if name not in ATTRIBUTES:
             continue
-        if name in found:
-            raise BadMessage(f"attribute {name} is given twice")
+        if name in attributes:
+            raise BadMessage(f"attribute {name} is repeated")
         if not (value.isascii() and value.isprintable() and 0 < len(value) <= _MAX_VALUE_BYTES):
             raise BadMessage(f"attribute {name} is not 1 to {_MAX_VALUE_BYTES} characters of printable ASCII")
-        found[name] = value
-    return {name: found[name] for name in ATTRIBUTES if name in found}
+        attributes[name] = value
+    return {name: attributes[name] for name in ATTRIBUTES if name in attributes}
 
 
 def source_of(origin: Origin) -> str:
@@ -184,24 +184,24 @@ def source_of(origin: Origin) -> str:
     return f"/devices/{origin.device}/cameras/{origin.camera}"
 
 
-def mint_id(captured_at: datetime) -> str:
-    """Mint an id for a face captured at ``captured_at``: UUIDv7 (RFC 9562, section 5.7)."""
+def new_id(captured_at: datetime) -> str:
+    """Return a new id for a face captured at ``captured_at``: a UUIDv7 (RFC 9562, section 5.7)."""
     return _uuid(captured_at, version=7, tail=secrets.randbits(74))
 
 
 def id_from_hash(arrived_at: datetime, digest: bytes) -> str:
-    """Derive an id from the time of arrival and a hash of 10 bytes or more: UUIDv8 (RFC 9562, section 5.8).
+    """Return an id made of the time of arrival and a hash of at least 10 bytes: a UUIDv8 (RFC 9562, section 5.8).
 
-    The layout is that of version 7, with bits of the hash in place of the random ones.
+    Its layout is that of version 7, with bits of the hash instead of random bits.
     """
     return _uuid(arrived_at, version=8, tail=int.from_bytes(digest[:10]) >> 6)
 
 
 def time_of_id(face_id: str, version: int = 7) -> datetime:
-    """Read the capture time out of a face's id; out of a plain picture's, which is of version 8, that of its arrival.
+    """Return the time in an id: the capture time of a face (version 7), or the arrival time of a picture (version 8).
 
     Raises:
-        BadMessage: it is not a UUID of that version in its canonical, lower-case form.
+        BadMessage: the id is not a UUID of that version in its canonical, lower-case form.
     """
     try:
         parsed = uuid.UUID(face_id)
@@ -213,15 +213,15 @@ def time_of_id(face_id: str, version: int = 7) -> datetime:
 
 
 def format_time(moment: datetime) -> str:
-    """Format a moment as RFC 3339, UTC, with milliseconds."""
+    """Format a time as RFC 3339 in UTC, with milliseconds."""
     return f"{moment.astimezone(UTC):%Y-%m-%dT%H:%M:%S}.{moment.microsecond // 1000:03d}Z"
 
 
 def parse_time(text: str) -> datetime:
-    """Read an RFC 3339 timestamp, cut to whole milliseconds, as UTC.
+    """Parse an RFC 3339 timestamp. Return it in UTC, truncated to whole milliseconds.
 
     Raises:
-        BadMessage: it is none, or it lacks an offset from UTC.
+        BadMessage: it is not a timestamp, or has no offset from UTC.
     """
     try:
         moment = datetime.fromisoformat(text)
@@ -239,22 +239,22 @@ def _uuid(moment: datetime, version: int, tail: int) -> str:
     return str(uuid.UUID(int=milliseconds << 80 | version << 76 | high << 64 | 0b10 << 62 | low))
 
 
-def _numbers(attributes: Mapping[str, str], name: str, count: int, form: re.Pattern[str]) -> list[float]:
+def _numbers(attributes: Mapping[str, str], name: str, count: int, pattern: re.Pattern[str]) -> list[float]:
     parts = attributes[name].split(",")
-    if len(parts) != count or not all(form.fullmatch(part) for part in parts):
-        raise _bad(attributes, name, f"{count} numbers, comma separated")
+    if len(parts) != count or not all(pattern.fullmatch(part) for part in parts):
+        raise _bad_attribute(attributes, name, f"{count} numbers, comma separated")
     return [float(part) for part in parts]
 
 
 def _number_within(
-    attributes: Mapping[str, str], name: str, low: float, high: float, form: re.Pattern[str] = _DECIMAL
+    attributes: Mapping[str, str], name: str, low: float, high: float, pattern: re.Pattern[str] = _DECIMAL
 ) -> float:
     text = attributes[name]
-    number = float(text) if form.fullmatch(text) else math.nan
+    number = float(text) if pattern.fullmatch(text) else math.nan
     if not low <= number <= high:
-        raise _bad(attributes, name, f"a number from {low} to {high}")
+        raise _bad_attribute(attributes, name, f"a number from {low} to {high}")
     return number
 
 
-def _bad(attributes: Mapping[str, str], name: str, expected: str) -> BadMessage:
+def _bad_attribute(attributes: Mapping[str, str], name: str, expected: str) -> BadMessage:
     return BadMessage(f"attribute {name} is {attributes[name]!r}: expected {expected}")

@@ -1,4 +1,4 @@
-"""What a process says of itself: retained JSON on ``status/<process>/<name>``, and «offline» as its last will."""
+"""The status of a process: retained JSON on ``status/<process>/<name>``, with «offline» as the last will."""
 
 import json
 from typing import Any
@@ -14,10 +14,10 @@ def encode(**stats: Any) -> bytes:
 
 
 def decode(payload: bytes) -> dict[str, Any]:
-    """Read a status.
+    """Parse a status.
 
     Raises:
-        BadMessage: it is not a JSON object with ``online`` in it.
+        BadMessage: the payload is not a JSON object with a boolean ``online``.
     """
     try:
         stats = json.loads(payload)

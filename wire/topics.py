@@ -1,4 +1,4 @@
-"""Topics: built and parsed here and nowhere else.
+"""MQTT topics. They are built and parsed only in this module.
 
     local   faces/<camera>                        detector, or any MQTT client
             receipts/<camera>                     forwarder
@@ -7,8 +7,8 @@
             devices/<device>/receipts/<camera>    s3sink
             devices/<device>/status/...           forwarder
 
-The forwarder's whole mapping is one rule: up, put ``devices/<device>/`` in front (:func:`to_cloud`);
-down, take it off (:func:`to_local`).
+The forwarder maps between the two with one rule: it prepends ``devices/<device>/`` to a topic on the way to the cloud
+(:func:`to_cloud`), and removes it on the way back (:func:`to_local`).
 """
 
 import re
@@ -17,7 +17,7 @@ from typing import NamedTuple
 from wire.errors import BadMessage
 
 NAME_PATTERN = r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}"
-"""What a device or a camera may be called: a topic level, a piece of an S3 key, a certificate's name."""
+"""Names of devices and cameras. A name is a topic level, a part of an S3 key and the name in a certificate."""
 
 ALL_FACES = "faces/#"
 ALL_RECEIPTS = "receipts/#"
@@ -30,14 +30,14 @@ _NAME = re.compile(NAME_PATTERN)
 
 
 class Origin(NamedTuple):
-    """Where a face came from, as the topic on which it arrived says."""
+    """The device and the camera of a face, taken from its topic."""
 
     device: str
     camera: str
 
 
 def is_name(text: str) -> bool:
-    """Tell whether ``text`` may name a device or a camera."""
+    """Return whether ``text`` is a valid name of a device or a camera."""
     return _NAME.fullmatch(text) is not None
 
 
@@ -52,7 +52,7 @@ def receipts(camera: str) -> str:
 
 
 def status(process: str, name: str) -> str:
-    """Return the local topic for the retained status of ``process`` called ``name``."""
+    """Return the local topic for the retained status of the process ``process`` with the name ``name``."""
     return f"status/{process}/{name}"
 
 
@@ -62,10 +62,10 @@ def to_cloud(device: str, local_topic: str) -> str:
 
 
 def to_local(device: str, cloud_topic: str) -> str:
-    """Map a topic in the cloud back to the local topic of ``device``.
+    """Map a topic in the cloud to the local topic of ``device``.
 
     Raises:
-        BadMessage: the topic belongs to another device, or to none.
+        BadMessage: the topic does not belong to this device.
     """
     prefix = f"devices/{device}/"
     if not cloud_topic.startswith(prefix):
@@ -74,36 +74,36 @@ def to_local(device: str, cloud_topic: str) -> str:
 
 
 def all_receipts_of(device: str) -> str:
-    """Return the filter for every receipt that the cloud holds for ``device``."""
+    """Return the filter for all receipts of ``device`` in the cloud."""
     return to_cloud(device, "receipts/+")
 
 
 def origin_of(cloud_topic: str) -> Origin:
-    """Read device and camera out of ``devices/<device>/faces/<camera>``.
+    """Parse ``devices/<device>/faces/<camera>``.
 
     Raises:
-        BadMessage: the topic has another shape, or a name in it is not a name.
+        BadMessage: the topic has another form, or a name in it is not valid.
     """
     levels = cloud_topic.split("/")
     if len(levels) != 4 or levels[0] != "devices" or levels[2] != "faces":
         raise BadMessage(f"topic {cloud_topic!r} is not devices/<device>/faces/<camera>")
     for level in (levels[1], levels[3]):
         if not is_name(level):
-            raise BadMessage(f"topic {cloud_topic!r}: {level!r} is not a name ({NAME_PATTERN})")
+            raise BadMessage(f"topic {cloud_topic!r}: {level!r} is not a valid name ({NAME_PATTERN})")
     return Origin(device=levels[1], camera=levels[3])
 
 
 def device_of(cloud_topic: str) -> str | None:
-    """Return the device that any topic below ``devices/<device>/`` belongs to; None where there is no such name."""
+    """Return the device of any topic below ``devices/<device>/``; None for other topics and invalid names."""
     levels = cloud_topic.split("/")
     return levels[1] if len(levels) > 2 and levels[0] == "devices" and is_name(levels[1]) else None
 
 
 def receipts_for(cloud_face_topic: str) -> str:
-    """Derive the topic for a face's receipt from the topic on which the face arrived, and from nothing else.
+    """Return the topic for the receipt of a face, given the topic of the face.
 
     Raises:
-        BadMessage: the topic is not one on which faces arrive.
+        BadMessage: the topic is not a topic for faces.
     """
     device, camera = origin_of(cloud_face_topic)
     return to_cloud(device, receipts(camera))

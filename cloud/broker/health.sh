@@ -1,7 +1,7 @@
 #!/bin/sh
-# A subscription that is granted: the broker listens, lets clients in by certificate and answers.
+# Succeeds if the broker listens, accepts a client certificate and grants a subscription.
 #
-# It comes in with the broker's own certificate, the name of which has no rights.
+# It connects with the broker's own certificate, which has no permissions.
 pki=${1:-/pki/broker}
 exec mosquitto_sub -h localhost -p "${2:-8883}" -V 5 --cafile "$pki/ca.pem" --cert "$pki/server.pem" --key "$pki/server-key.pem" \
     -t health -E -W 3

@@ -1,16 +1,16 @@
 #!/bin/sh
-# Runs Mosquitto, and has it read certificates, revocations and rights again when the authority has written new ones.
+# Runs Mosquitto, and makes it reload certificates, CRL and ACL when the authority has written new ones.
 #
 #     serve.sh [CONFIGURATION [STAMP [MOSQUITTO]]]
 #
-# The authority is in another container and cannot send a signal; it replaces the stamp, as the last of its files.
-# Ends with Mosquitto's exit status. SIGTERM and SIGINT end Mosquitto.
+# The authority runs in another container and cannot send a signal. Instead, it replaces the stamp file after all other
+# files. This script exits with Mosquitto's exit status. SIGTERM and SIGINT stop Mosquitto.
 set -u
 configuration=${1:-/mosquitto/config/mosquitto.conf}
 stamp=${2:-/pki/broker/stamp}
 mosquitto=${3:-mosquitto}
 
-# Read by OpenSSL; see there.
+# Disables TLS session resumption.
 OPENSSL_CONF=$(dirname "$0")/openssl.cnf
 export OPENSSL_CONF
 
@@ -18,15 +18,15 @@ read_stamp() {
     cat "$stamp" 2>/dev/null
 }
 
-# Without its list of rights or of revoked certificates Mosquitto 2.0 goes on reading, and lets everybody do everything.
-complete() {
+# If the ACL or the CRL is missing during a reload, Mosquitto 2.0 continues without it and accepts everything.
+is_complete() {
     for file in ca.pem server.pem server-key.pem crl.pem acl.conf; do
         [ -r "${stamp%/*}/$file" ] && [ -s "${stamp%/*}/$file" ] || return 1
     done
     [ "$(tail -n 1 "${stamp%/*}/crl.pem")" = "-----END X509 CRL-----" ]
 }
 
-# Before Mosquitto reads the files: what is written meanwhile is read twice rather than never.
+# Read the stamp before Mosquitto reads the files: a file written in between is then reloaded, not missed.
 seen=$(read_stamp)
 "$mosquitto" -c "$configuration" &
 broker=$!
@@ -34,17 +34,17 @@ stopping=
 trap 'stopping=yes; kill -TERM "$broker" 2>/dev/null' TERM INT
 
 while [ -z "$stopping" ] && kill -0 "$broker" 2>/dev/null; do
-    # Not `sleep` itself: a signal interrupts `wait` alone.
+    # In the background, because a signal interrupts `wait`, but not `sleep`.
     sleep 1 &
     wait $!
     now=$(read_stamp)
-    if [ -n "$now" ] && [ "$now" != "$seen" ] && complete; then
+    if [ -n "$now" ] && [ "$now" != "$seen" ] && is_complete; then
         seen=$now
         kill -HUP "$broker" 2>/dev/null
     fi
 done
 
-# A further signal interrupts this one too.
+# Another signal interrupts this wait too.
 wait "$broker"
 status=$?
 while kill -0 "$broker" 2>/dev/null; do

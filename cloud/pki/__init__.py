@@ -1,1 +1,1 @@
-"""The authority: lets devices in, by certificate, and keeps everybody else out."""
+"""The certificate authority: issues, renews and revokes the certificates of broker, sink and devices."""

@@ -12,7 +12,7 @@ from prometheus_client import CollectorRegistry
 
 from cloud.pki import commands
 from cloud.pki.authority import Authority
-from cloud.pki.certificates import YEAR_DAYS
+from cloud.pki.certificates import CERTIFICATE_DAYS
 from cloud.pki.health import health_problem
 from cloud.pki.metrics import AuthorityCollector
 from cloud.pki.renewal import Renewal
@@ -21,27 +21,29 @@ from wire.errors import ConfigurationError
 from wire.mqtt.certificate_expiry import iso_format
 from wire.process import health, metrics
 from wire.process.command import Check, add_check_option, make_parser, run_checks
-from wire.process.lifecycle import Stop, leave, run
+from wire.process.lifecycle import Stop, exit_now, run
 
 _MAX_DAYS = 3650
 
 
 def parser() -> argparse.ArgumentParser:
     """Return the parser of the command line."""
-    parsed = make_parser("cloud.pki", "Issues, renews and revokes the certificates of Facewire.", PkiSettings)
-    add_check_option(parsed)
-    commands_of = parsed.add_subparsers(dest="command", metavar="COMMAND")
-    commands_of.add_parser("serve", help="create and renew certificates until asked to stop (the default)")
-    commands_of.add_parser("init", help="create and renew certificates once")
-    enroll = commands_of.add_parser("enroll", help="issue a certificate to a device, or renew it")
+    main_parser = make_parser("cloud.pki", "Issues, renews and revokes the certificates of Facewire.", PkiSettings)
+    add_check_option(main_parser)
+    subparsers = main_parser.add_subparsers(dest="command", metavar="COMMAND")
+    subparsers.add_parser("serve", help="create and renew certificates until asked to stop (the default)")
+    subparsers.add_parser("init", help="create and renew certificates once")
+    enroll = subparsers.add_parser("enroll", help="issue a certificate to a device, or renew it")
     enroll.add_argument("name", metavar="NAME", help="the device's name")
-    enroll.add_argument("--days", type=_days, default=YEAR_DAYS, help="days until it expires (default: %(default)s)")
+    enroll.add_argument(
+        "--days", type=_days, default=CERTIFICATE_DAYS, help="days until it expires (default: %(default)s)"
+    )
     enroll.add_argument("--to", type=Path, metavar="FOLDER", help="where to create the device's folder")
-    revoke = commands_of.add_parser("revoke", help="revoke a device's certificates and disconnect it")
+    revoke = subparsers.add_parser("revoke", help="revoke a device's certificates and disconnect it")
     revoke.add_argument("name", metavar="NAME", help="the device's name")
     revoke.add_argument("--compromised", action="store_true", help="the device's key may have been stolen")
-    commands_of.add_parser("list", help="list all devices and their certificates")
-    return parsed
+    subparsers.add_parser("list", help="list all devices and their certificates")
+    return main_parser
 
 
 def main(arguments: argparse.Namespace, environ: Mapping[str, str], stop: Stop) -> None:
@@ -68,7 +70,7 @@ def _run_command(arguments: argparse.Namespace, authority: Authority, settings: 
     elif arguments.command == "revoke":
         commands.revoke(authority, settings, arguments.name, compromised=arguments.compromised)
     elif arguments.command == "list":
-        commands.show(authority)
+        commands.list_certificates(authority)
     else:
         serve(authority, settings, stop)
 
@@ -81,7 +83,7 @@ def serve(authority: Authority, settings: PkiSettings, stop: Stop) -> None:
     registry = CollectorRegistry()
     registry.register(AuthorityCollector(authority))
     metrics.serve(settings.metrics_port, registry)
-    # Not before the first step: a container that waits for this one to be healthy finds every file in place.
+    # Only after the first step, so that a container that waits for this one to be healthy finds every file.
     health.write_regularly("pki", lambda: health_problem(renewal), stop)
     renewal.run()
     structlog.get_logger("pki").info("ended")
@@ -92,7 +94,7 @@ def checks(settings: PkiSettings) -> list[Check]:
 
     def try_authority() -> str:
         authority = Authority(settings.pki_folder)
-        devices = authority.admitted()
+        devices = authority.active_devices()
         expires = authority.expires()
         return f"{settings.pki_folder} is valid until {iso_format(expires)}; devices: {len(devices)}"
 
@@ -112,4 +114,4 @@ def _run(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
 
 
 if __name__ == "__main__":
-    leave(_run(parser().parse_args(sys.argv[1:]), os.environ))
+    exit_now(_run(parser().parse_args(sys.argv[1:]), os.environ))

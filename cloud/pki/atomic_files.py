@@ -1,4 +1,4 @@
-"""Files that others read while they are replaced, and the lock that keeps two commands apart."""
+"""Replaces files atomically, and locks a folder against concurrent commands."""
 
 import fcntl
 import os
@@ -7,11 +7,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 PRIVATE = 0o600
-FOR_EVERYBODY = 0o644
+WORLD_READABLE = 0o644
 
 
 def make_folder(path: Path) -> Path:
-    """Make a folder that its owner alone may enter, where there is none, and return it."""
+    """Create a folder, and any missing parents, accessible only by their owner. Return the folder."""
     for folder in reversed([path, *path.parents]):
         if not folder.is_dir():
             folder.mkdir(mode=0o700, exist_ok=True)
@@ -19,12 +19,12 @@ def make_folder(path: Path) -> Path:
 
 
 def write(path: Path, content: bytes, mode: int = PRIVATE) -> None:
-    """Replace a file as a whole: whoever reads it meanwhile, or after a power cut, finds the old one or the new one."""
+    """Replace a file atomically: a concurrent reader, or a power cut, finds either the old or the new content."""
     part = path.with_name(f".{path.name}.part")
     part.unlink(missing_ok=True)
     descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
     with os.fdopen(descriptor, "wb") as file:
-        os.fchmod(file.fileno(), mode)  # whatever the process's mask is
+        os.fchmod(file.fileno(), mode)  # independent of the process's umask
         file.write(content)
         file.flush()
         os.fsync(file.fileno())
@@ -32,15 +32,15 @@ def write(path: Path, content: bytes, mode: int = PRIVATE) -> None:
     _sync(path.parent)
 
 
-def write_changed(path: Path, content: bytes) -> None:
-    """Replace a file where its content is another one."""
+def write_if_changed(path: Path, content: bytes) -> None:
+    """Replace a file if its content differs from ``content``."""
     if not path.exists() or path.read_bytes() != content:
         write(path, content)
 
 
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Hold the lock at ``path``: one command at a time; whoever dies with it loses it."""
+    """Hold the lock file ``path`` exclusively. The system releases it if the process dies."""
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT, PRIVATE)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)

@@ -1,6 +1,6 @@
-"""Certificates and the list of revoked ones, as RFC 5280 has them: what stands in each (pure, but for the dice).
+"""Creates certificates and certificate revocation lists (CRLs) according to RFC 5280. Does no I/O.
 
-Keys are ECDSA on P-256. Certificates are valid from an hour ago, for clocks that are slow.
+Keys are ECDSA on P-256. Certificates are valid from an hour ago, to allow for slow clocks.
 """
 
 from collections.abc import Iterable
@@ -20,11 +20,11 @@ from cryptography.hazmat.primitives.serialization import (
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 AUTHORITY_DAYS = 20 * 365
-YEAR_DAYS = 365
+CERTIFICATE_DAYS = 365
 CRL_DAYS = 10 * 365
-"""The broker refuses everybody once its list is older. It reads the list from a file beside it, so a shorter life would
-win nothing, and would lock everybody out where the authority has been switched off for months."""
-SLOW_CLOCK = timedelta(hours=1)
+"""Validity of a CRL. The broker refuses every client once its CRL has expired. As it reads the CRL from a local file, a
+shorter validity would have no benefit, and would lock out every client if the authority were off for months."""
+CLOCK_TOLERANCE = timedelta(hours=1)
 
 CLIENT = ExtendedKeyUsageOID.CLIENT_AUTH
 SERVER = ExtendedKeyUsageOID.SERVER_AUTH
@@ -41,21 +41,21 @@ class Identity:
 
 
 def now() -> datetime:
-    """Return the time, in whole seconds: certificates know no smaller ones."""
+    """Return the current time in whole seconds, the resolution of certificates."""
     return datetime.now(UTC).replace(microsecond=0)
 
 
 def make_key() -> Key:
-    """Return a new key."""
+    """Return a new private key."""
     return ec.generate_private_key(ec.SECP256R1())
 
 
 def make_authority(key: Key) -> Identity:
-    """Return an authority that vouches for itself, and may vouch for others but for no further authority."""
+    """Return a self-signed authority that may issue certificates, but not for further authorities."""
     name = _name("Facewire authority")
-    builder = _begin(name, name, key.public_key(), AUTHORITY_DAYS)
+    builder = _builder(name, name, key.public_key(), AUTHORITY_DAYS)
     builder = builder.add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-    builder = builder.add_extension(_usage(signs_others=True), critical=True)
+    builder = builder.add_extension(_usage(is_authority=True), critical=True)
     return Identity(builder.sign(key, hashes.SHA256()), key)
 
 
@@ -65,25 +65,25 @@ def issue(
     key: Key,
     purposes: Iterable[x509.ObjectIdentifier],
     *,
-    days: float = YEAR_DAYS,
+    days: float = CERTIFICATE_DAYS,
     hosts: Iterable[str] = (),
 ) -> x509.Certificate:
     """Return a certificate.
 
     Args:
-        authority: who vouches.
+        authority: the issuer.
         name: the common name, which is the MQTT user name.
-        key: the holder's.
+        key: the key of the subject.
         purposes: :data:`CLIENT`, :data:`SERVER` or both.
-        days: how long it is valid.
-        hosts: names and addresses under which a server is reached.
+        days: validity in days.
+        hosts: names and addresses of a server.
     """
-    builder = _begin(_name(name), authority.certificate.subject, key.public_key(), days)
+    builder = _builder(_name(name), authority.certificate.subject, key.public_key(), days)
     builder = builder.add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-    builder = builder.add_extension(_usage(signs_others=False), critical=True)
+    builder = builder.add_extension(_usage(is_authority=False), critical=True)
     builder = builder.add_extension(x509.ExtendedKeyUsage(purposes), critical=False)
-    vouching = x509.AuthorityKeyIdentifier.from_issuer_public_key(authority.key.public_key())
-    builder = builder.add_extension(vouching, critical=False)
+    authority_key = x509.AuthorityKeyIdentifier.from_issuer_public_key(authority.key.public_key())
+    builder = builder.add_extension(authority_key, critical=False)
     if alternatives := [_general_name(host) for host in hosts]:
         builder = builder.add_extension(x509.SubjectAlternativeName(alternatives), critical=False)
     return builder.sign(authority.key, hashes.SHA256())
@@ -95,28 +95,28 @@ def make_crl(
     revoked: Iterable[int] = (),
     reason: x509.ReasonFlags = x509.ReasonFlags.unspecified,
 ) -> x509.CertificateRevocationList:
-    """Return a list of revoked certificates: those of the previous list, and further ones.
+    """Return a CRL with the entries of the previous one and further serial numbers.
 
-    OpenSSL goes by the newest list that it has read, in whole seconds, and takes none from the future. So each is
-    dated an hour back, and later by at least a second than the one before it.
+    OpenSSL uses the newest CRL that it has read, compares in whole seconds, and rejects CRLs from the future. So each
+    CRL is dated one hour back, and at least one second after the previous one.
     """
-    made_at = now() - SLOW_CLOCK
+    issued_at = now() - CLOCK_TOLERANCE
     number = 1
     if previous is not None:
-        made_at = min(now(), max(made_at, previous.last_update_utc + timedelta(seconds=1)))
+        issued_at = min(now(), max(issued_at, previous.last_update_utc + timedelta(seconds=1)))
         number = crl_number(previous) + 1
     builder = (
         x509.CertificateRevocationListBuilder()
         .issuer_name(authority.certificate.subject)
-        .last_update(made_at)
+        .last_update(issued_at)
         .next_update(now() + timedelta(days=CRL_DAYS))
         .add_extension(x509.CRLNumber(number), critical=False)
         .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(authority.key.public_key()), critical=False)
     )
-    known = list(previous or ())
-    for entry in known:
+    entries = list(previous or ())
+    for entry in entries:
         builder = builder.add_revoked_certificate(entry)
-    for serial in sorted(set(revoked) - {entry.serial_number for entry in known}):
+    for serial in sorted(set(revoked) - {entry.serial_number for entry in entries}):
         builder = builder.add_revoked_certificate(
             x509.RevokedCertificateBuilder()
             .serial_number(serial)
@@ -127,13 +127,13 @@ def make_crl(
     return builder.sign(authority.key, hashes.SHA256())
 
 
-def is_old(crl: x509.CertificateRevocationList) -> bool:
-    """Tell whether half of the time is over for which a list is good."""
+def needs_renewal(crl: x509.CertificateRevocationList) -> bool:
+    """Return whether a CRL has passed half of its validity."""
     return crl.next_update_utc is None or crl.next_update_utc - now() < timedelta(days=CRL_DAYS / 2)
 
 
 def crl_number(crl: x509.CertificateRevocationList) -> int:
-    """Return how many lists there have been, this one included."""
+    """Return the serial number of a CRL: 1 for the first, then one more for each."""
     return crl.extensions.get_extension_for_class(x509.CRLNumber).value.crl_number
 
 
@@ -143,36 +143,36 @@ def name_of(certificate: x509.Certificate) -> str:
 
 
 def hosts_of(certificate: x509.Certificate) -> set[str]:
-    """Return the names and addresses for which a server's certificate stands."""
+    """Return the names and addresses in a server's certificate."""
     names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     return {str(name.value) for name in names}
 
 
-def normal_host(host: str) -> str:
-    """Return a name or an address in the form in which a certificate has it."""
+def normalize_host(host: str) -> str:
+    """Return a name or an address as it is written in a certificate."""
     return str(_general_name(host).value)
 
 
-def pem(what: x509.Certificate | x509.CertificateRevocationList | Key) -> bytes:
-    """Return a certificate, a list or a key as text."""
-    if isinstance(what, Key):
-        return what.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-    return what.public_bytes(Encoding.PEM)
+def pem(item: x509.Certificate | x509.CertificateRevocationList | Key) -> bytes:
+    """Return a certificate, a CRL or a key in PEM."""
+    if isinstance(item, Key):
+        return item.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    return item.public_bytes(Encoding.PEM)
 
 
-def read_key(text: bytes) -> Key:
-    """Read one of our keys.
+def load_key(data: bytes) -> Key:
+    """Load a key from PEM.
 
     Raises:
-        ValueError: it is something else.
+        ValueError: it is not a key on an elliptic curve.
     """
-    key = load_pem_private_key(text, password=None)
+    key = load_pem_private_key(data, password=None)
     if not isinstance(key, Key):
-        raise ValueError("not a key on an elliptic curve")  # noqa: TRY004 (of the text, not of an argument)
+        raise ValueError("not a key on an elliptic curve")  # noqa: TRY004 (the data is wrong, not the type of an argument)
     return key
 
 
-def _begin(
+def _builder(
     subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePublicKey, days: float
 ) -> x509.CertificateBuilder:
     return (
@@ -181,7 +181,7 @@ def _begin(
         .issuer_name(issuer)
         .public_key(key)
         .serial_number(x509.random_serial_number())
-        .not_valid_before(now() - SLOW_CLOCK)
+        .not_valid_before(now() - CLOCK_TOLERANCE)
         .not_valid_after(now() + timedelta(days=days))
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(key), critical=False)
     )
@@ -198,11 +198,11 @@ def _general_name(host: str) -> x509.GeneralName:
         return x509.DNSName(host)
 
 
-def _usage(*, signs_others: bool) -> x509.KeyUsage:
+def _usage(*, is_authority: bool) -> x509.KeyUsage:
     return x509.KeyUsage(
-        digital_signature=not signs_others,
-        key_cert_sign=signs_others,
-        crl_sign=signs_others,
+        digital_signature=not is_authority,
+        key_cert_sign=is_authority,
+        crl_sign=is_authority,
         content_commitment=False,
         key_encipherment=False,
         data_encipherment=False,

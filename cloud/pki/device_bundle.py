@@ -1,4 +1,4 @@
-"""What a device is given: its settings, its certificate and key, and the authority that it may trust."""
+"""The files for one device: its settings, its certificate and key, and the CA certificate."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -18,35 +18,35 @@ class DeviceBundle:
     expires: datetime
 
     def settings(self, host: str) -> str:
-        """Return the device's ``.env``.
+        """Return the content of the device's ``.env`` file.
 
         Args:
-            host: where the broker in the cloud listens.
+            host: name or address of the cloud's broker.
         """
         return f"""\
-# The device {self.device}: settings for docker-compose.edge.yml, beside which this folder lies.
-# Its certificate expires on {self.expires:%Y-%m-%d}; .env.edge.example has all other settings.
+# Settings of the device {self.device} for docker-compose.edge.yml. Put this folder beside that file.
+# The certificate expires on {self.expires:%Y-%m-%d}. See .env.edge.example for all other settings.
 DEVICE_ID={self.device}
 CLOUD_MQTT_HOST={host}
 CLOUD_MQTT_CA_FILE=./{self.device}/ca.pem
 CLOUD_MQTT_CERT_FILE=./{self.device}/cert.pem
 CLOUD_MQTT_KEY_FILE=./{self.device}/key.pem
-# Or rtsp://user:password@host/stream, a video file, a folder of images.
+# Or rtsp://user:password@host/stream, a video file, or a folder of images.
 CAMERA_SOURCE=/dev/video0
 """
 
     def write(self, parent: Path, host: str) -> Path:
-        """Write the bundle into a folder of the device's name, and return that.
+        """Write the files into a folder with the device's name, and return the folder.
 
         Args:
-            parent: where the folder is made.
-            host: where the broker in the cloud listens.
+            parent: where to create the folder.
+            host: name or address of the cloud's broker.
         """
         folder = atomic_files.make_folder(parent / self.device)
         folder.chmod(0o700)
-        # Docker mounts each file by itself, for a user of its own (10001), who must be able to read it. The folder
-        # keeps everybody else on the host out: so the key may be 0644 in it, and is nowhere else.
+        # Docker mounts each file separately, and the container's user (10001) must be able to read it. So the key has
+        # mode 0644, but the folder is accessible only by its owner.
         for name, content in (("ca.pem", self.ca), ("cert.pem", self.certificate), ("key.pem", self.key)):
-            atomic_files.write(folder / name, content, atomic_files.FOR_EVERYBODY)
-        atomic_files.write(folder / ".env", self.settings(host).encode(), atomic_files.FOR_EVERYBODY)
+            atomic_files.write(folder / name, content, atomic_files.WORLD_READABLE)
+        atomic_files.write(folder / ".env", self.settings(host).encode(), atomic_files.WORLD_READABLE)
         return folder

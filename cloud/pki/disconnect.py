@@ -1,14 +1,17 @@
-"""Disconnects a device that has been revoked.
+"""Disconnects a device whose certificates have been revoked.
 
-Mosquitto reads the list of revoked certificates, and leaves alone whoever is connected already. The user is the client
-(``use_username_as_clientid``), so whoever comes in under a device's name takes its place. The authority does so itself,
-once the broker turns away a certificate that it has just revoked: before that, the device would be back at once.
+Mosquitto reloads the CRL, but does not disconnect clients that are already connected. The broker uses the certificate's
+name as the client id (``use_username_as_clientid``), so a new client with the device's name replaces the connected one.
+The authority connects as such a client. It first waits until the broker refuses a certificate that has just been
+revoked; otherwise the device could reconnect at once.
 """
 
 import tempfile
 import time
 from enum import Enum
 from pathlib import Path
+
+from cryptography import x509
 
 from cloud.pki import atomic_files
 from cloud.pki.authority import TemporaryCertificates
@@ -18,63 +21,63 @@ from wire.mqtt.connection import Connection, ConnectOptions, Message
 from wire.mqtt.endpoint import Endpoint
 from wire.mqtt.tls import TlsFiles
 
-BROKER_READS_SECONDS = 8.0
-"""It is told within a second or two."""
-PAUSE_SECONDS = 0.2
-GOODBYE_SECONDS = 1.0
+BROKER_RELOAD_SECONDS = 8.0
+"""How long the broker may take to reload the CRL. It usually takes a second or two."""
+RETRY_SECONDS = 0.2
+CLOSE_SECONDS = 1.0
 
 
 class Outcome(Enum):
-    """What has become of the connection of a device."""
+    """Whether a device is still connected."""
 
-    GONE = "gone"
-    """It had one and has none, or had none."""
-    OUT_OF_REACH = "out of reach"
-    """There is no broker: nobody has one."""
+    DISCONNECTED = "disconnected"
+    """It is not connected, and cannot connect again."""
+    UNREACHABLE = "unreachable"
+    """No broker is running, so it is not connected."""
     FAILED = "failed"
-    """It may still have one."""
+    """It may still be connected."""
 
 
 def disconnect(
-    shown: TemporaryCertificates, host: str, port: int, seconds: float = BROKER_READS_SECONDS
+    certificates: TemporaryCertificates, host: str, port: int, seconds: float = BROKER_RELOAD_SECONDS
 ) -> tuple[Outcome, str]:
-    """Take a revoked device's place at the broker, and leave.
+    """Disconnect a revoked device from the broker.
 
     Args:
-        shown: what :meth:`~cloud.pki.authority.Authority.revoke` has returned.
-        host: where the broker listens.
-        port: of the broker.
-        seconds: how long the broker may take to read the list.
+        certificates: the result of :meth:`~cloud.pki.authority.Authority.revoke`.
+        host: name or address of the broker.
+        port: port of the broker.
+        seconds: how long the broker may take to reload the CRL.
 
     Returns:
-        What has come of it, and where that is trouble, the reason.
+        The outcome, and the reason if the device could not be disconnected.
     """
     with tempfile.TemporaryDirectory(prefix="facewire-pki-") as name:
-        revoked = _endpoint(host, port, Path(name) / "revoked", shown, shown.revoked)
-        valid = _endpoint(host, port, Path(name) / "valid", shown, shown.valid)
+        revoked = _endpoint(host, port, Path(name) / "revoked", certificates.ca, certificates.revoked)
+        valid = _endpoint(host, port, Path(name) / "valid", certificates.ca, certificates.valid)
         deadline = time.monotonic() + seconds
         while True:
             try:
-                if not _is_let_in(revoked):
-                    _visit(valid)
-                    return Outcome.GONE, ""
-                reason = f"it still lets a revoked certificate in after {seconds:g} s"
+                if not _is_accepted(revoked):
+                    _connect(valid)
+                    return Outcome.DISCONNECTED, ""
+                reason = f"it still accepts a revoked certificate after {seconds:g} s"
             except (LinkLost, Refused) as error:
-                if isinstance(error.__cause__, _NOBODY_THERE):
-                    return Outcome.OUT_OF_REACH, str(error)
+                if isinstance(error.__cause__, _NOT_RUNNING):
+                    return Outcome.UNREACHABLE, str(error)
                 reason = str(error)
             if time.monotonic() > deadline:
                 return Outcome.FAILED, reason
-            time.sleep(PAUSE_SECONDS)
+            time.sleep(RETRY_SECONDS)
 
 
-_NOBODY_THERE = ConnectionRefusedError
-"""A name that does not resolve is something else: a broker under another name may have the device connected."""
+_NOT_RUNNING = ConnectionRefusedError
+"""The error if no broker is running. A name that does not resolve proves nothing: the device may use another name."""
 
 
-def _is_let_in(link: Endpoint) -> bool:
+def _is_accepted(endpoint: Endpoint) -> bool:
     try:
-        _visit(link)
+        _connect(endpoint)
     except NotTrusted as error:
         if "revoked" in str(error):
             return False
@@ -82,21 +85,21 @@ def _is_let_in(link: Endpoint) -> bool:
     return True
 
 
-def _visit(link: Endpoint) -> None:
-    connection = Connection(link, ConnectOptions(client_id="facewire.pki"), _ignore)
+def _connect(endpoint: Endpoint) -> None:
+    connection = Connection(endpoint, ConnectOptions(client_id="facewire.pki"), _ignore)
     connection.open([])
-    connection.close(GOODBYE_SECONDS)
+    connection.close(CLOSE_SECONDS)
 
 
 def _ignore(message: Message) -> None:
-    """Nothing comes: we have not subscribed."""
+    """Ignore a message. There are none without a subscription."""
 
 
-def _endpoint(host: str, port: int, folder: Path, shown: TemporaryCertificates, identity: Identity) -> Endpoint:
+def _endpoint(host: str, port: int, folder: Path, ca: x509.Certificate, identity: Identity) -> Endpoint:
     atomic_files.make_folder(folder)
     tls = TlsFiles(folder / "ca.pem", folder / "cert.pem", folder / "key.pem")
     for path, content in (
-        (folder / "ca.pem", pem(shown.ca)),
+        (folder / "ca.pem", pem(ca)),
         (folder / "cert.pem", pem(identity.certificate)),
         (folder / "key.pem", pem(identity.key)),
     ):

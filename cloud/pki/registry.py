@@ -1,7 +1,4 @@
-"""Which devices are in, and which are out.
-
-It follows from two things, and nothing is stored twice: the certificates as issued, and the list of revoked ones.
-"""
+"""Stores the certificates of all devices and the CRL. The state of each device is derived from these two."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,7 +17,7 @@ T = TypeVar("T")
 
 
 class State(Enum):
-    """What has become of a certificate."""
+    """The state of a certificate."""
 
     VALID = "valid"
     EXPIRED = "expired"
@@ -29,7 +26,7 @@ class State(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Issued:
-    """A device's certificate, and what has become of it."""
+    """A device's certificate and its state."""
 
     device: str
     serial: int
@@ -38,54 +35,54 @@ class Issued:
 
 
 class Registry:
-    """The certificates of all devices, one file for each, and the list of those that are revoked."""
+    """The certificates of all devices, one file for each, and the CRL."""
 
     def __init__(self, folder: Path) -> None:
         self._issued = folder / "issued"
         self._crl = folder / "crl.pem"
 
     def add(self, certificate: x509.Certificate) -> None:
-        """Keep a certificate that is about to be handed out."""
+        """Store a certificate."""
         atomic_files.make_folder(self._issued)
         atomic_files.write(self._issued / f"{certificate.serial_number:x}.pem", pem(certificate))
 
     def crl(self) -> x509.CertificateRevocationList | None:
-        """Return the list of revoked certificates; None before there is one.
+        """Return the CRL; None if there is neither a CRL nor a device.
 
         Raises:
-            ConfigurationError: it has been lost, or is damaged. With an empty one, whoever is out would be in again.
+            ConfigurationError: the CRL is missing or damaged. An empty one would admit every revoked device again.
         """
         if not self._crl.exists() and not any(self._issued.glob("*.pem")):
             return None
-        return _read(self._crl, x509.load_pem_x509_crl, "the list of revoked certificates")
+        return _load(self._crl, x509.load_pem_x509_crl, "the list of revoked certificates")
 
     def replace_crl(self, crl: x509.CertificateRevocationList) -> None:
-        """Put a newer list in place."""
+        """Store a newer CRL."""
         atomic_files.write(self._crl, pem(crl))
 
     def issued(self) -> list[Issued]:
-        """Return every certificate that has been issued to a device, by name and then by expiry.
+        """Return every certificate of every device, sorted by name and expiry.
 
         Raises:
-            ConfigurationError: one is damaged, or the list of revoked ones.
+            ConfigurationError: a certificate or the CRL is missing or damaged.
         """
-        crl, moment = self.crl(), now()
+        crl, current_time = self.crl(), now()
         revoked = {entry.serial_number for entry in crl or ()}
-        found = []
+        certificates = []
         for path in self._issued.glob("*.pem"):
-            certificate = _read(path, x509.load_pem_x509_certificate, "the certificate of a device")
+            certificate = _load(path, x509.load_pem_x509_certificate, "the certificate of a device")
             serial, expires = certificate.serial_number, certificate.not_valid_after_utc
-            state = State.REVOKED if serial in revoked else State.EXPIRED if expires < moment else State.VALID
-            found.append(Issued(name_of(certificate), serial, expires, state))
-        return sorted(found, key=lambda one: (one.device, one.expires, one.serial))
+            state = State.REVOKED if serial in revoked else State.EXPIRED if expires < current_time else State.VALID
+            certificates.append(Issued(name_of(certificate), serial, expires, state))
+        return sorted(certificates, key=lambda issued: (issued.device, issued.expires, issued.serial))
 
-    def admitted(self) -> dict[str, datetime]:
-        """Return the devices that have a valid certificate, and when the last of each expires."""
-        return {one.device: one.expires for one in self.issued() if one.state is State.VALID}
+    def active_devices(self) -> dict[str, datetime]:
+        """Return the devices with a valid certificate, each with the expiry of its last one."""
+        return {issued.device: issued.expires for issued in self.issued() if issued.state is State.VALID}
 
 
-def _read(path: Path, parse: Callable[[bytes], T], what: str) -> T:
+def _load(path: Path, parse: Callable[[bytes], T], expected: str) -> T:
     try:
         return parse(path.read_bytes())
     except (FileNotFoundError, ValueError) as error:
-        raise ConfigurationError(f"'{path}': expected {what}, as it was once written there ({error})") from None
+        raise ConfigurationError(f"'{path}' is missing or damaged: expected {expected} ({error})") from None

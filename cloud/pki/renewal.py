@@ -1,4 +1,4 @@
-"""The keeper: looks every few seconds what has to be made, renewed or published, and warns of what expires."""
+"""Checks every few seconds which certificates must be created, renewed or published, and logs expiry warnings."""
 
 import structlog
 
@@ -8,50 +8,50 @@ from wire.errors import ConfigurationError
 from wire.mqtt.certificate_expiry import ExpiryReminder
 from wire.process.lifecycle import Stop
 
-STEP_SECONDS = 5.0
-"""A command that was killed amid its work has not told the broker yet: this is how long that may last."""
+INTERVAL_SECONDS = 5.0
+"""Interval between two steps. If a command is killed before it publishes a change, the next step publishes it."""
 
-BUNDLE_SECONDS = 86400.0
-"""How long what a device is given waits to be copied out."""
+MAX_BUNDLE_SECONDS = 86400.0
+"""How long the files for a device are kept, to be copied to it."""
 
 _log = structlog.get_logger("pki")
 
 
 class Renewal:
-    """Keeps an authority's certificates valid for as long as it runs."""
+    """Keeps the certificates of an authority valid while it runs."""
 
     def __init__(
         self, authority: Authority, settings: PkiSettings, stop: Stop, reminder: ExpiryReminder | None = None
     ) -> None:
         self.problem: str | None = None
-        """Why the last look has come to nothing, in one line."""
+        """Reason the last step failed, in one line; None if it succeeded."""
         self._authority, self._settings, self._stop = authority, settings, stop
         self._reminder = reminder or ExpiryReminder()
 
     def run(self) -> None:
-        """Look again and again until asked to stop."""
-        while not self._stop.wait(STEP_SECONDS):
+        """Repeat the step until asked to stop."""
+        while not self._stop.wait(INTERVAL_SECONDS):
             self.try_step()
 
     def step(self) -> None:
-        """Make, renew and publish what has to be; warn of devices whose certificate expires.
+        """Create, renew and publish what is needed, and warn about certificates that expire soon.
 
         Raises:
-            ConfigurationError: the authority's files are not what they should be.
-            OSError: the disk does not take them.
+            ConfigurationError: a file of the authority is missing or damaged.
+            OSError: a file cannot be written.
         """
         self._authority.ensure(self._settings.hosts)
-        self._authority.forget_bundles(BUNDLE_SECONDS)
-        for device, expires in self._authority.admitted().items():
+        self._authority.remove_old_bundles(MAX_BUNDLE_SECONDS)
+        for device, expires in self._authority.active_devices().items():
             self._reminder.remind(device, expires)
 
     def try_step(self) -> None:
-        """Take a step. Trouble is told, and tried again: all that has been issued stays valid meanwhile."""
+        """Take a step. Log an error, to be retried in the next step; issued certificates stay valid meanwhile."""
         try:
             self.step()
         except (OSError, ConfigurationError) as error:
             if self.problem is None:
-                _log.error("cannot look after the certificates, trying again", reason=str(error))
+                _log.error("cannot renew certificates, retrying", reason=str(error))
             self.problem = str(error)
         else:
             self.problem = None

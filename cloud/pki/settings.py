@@ -1,4 +1,4 @@
-"""What the authority can be told."""
+"""The settings of the certificate authority."""
 
 import re
 from ipaddress import ip_address
@@ -20,12 +20,12 @@ def _hosts(text: str) -> str:
             ip_address(host)
         except ValueError:
             if not _DNS_NAME.fullmatch(host):
-                raise ValueError(f"{host!r} is neither a name nor an address") from None
+                raise ValueError(f"{host!r} is neither a host name nor an address") from None
     return text
 
 
 def split_hosts(text: str) -> list[str]:
-    """Return the names and addresses in a list with commas."""
+    """Split a comma-separated list of names and addresses."""
     return [host.strip() for host in text.split(",")]
 
 
@@ -35,21 +35,23 @@ class PkiSettings(Settings):
     public_host: Annotated[
         str,
         AfterValidator(_hosts),
-        Expected("names and addresses of the cloud's broker, with commas between them, such as mqtt.example.com"),
+        Expected("names and addresses of the cloud's broker, separated by commas, such as mqtt.example.com"),
     ]
-    """The first is where devices connect; all of them stand in the broker's certificate."""
+    """Names and addresses of the cloud's broker, separated by commas. Devices connect to the first. The broker's
+    certificate contains all of them."""
     pki_folder: Path = Path("/var/lib/facewire/pki")
-    """Where the authority keeps its key and what it has signed."""
+    """Folder of the authority, with its key and all certificates."""
     broker_host: Host = "broker"
-    """Where the authority itself reaches the broker, to disconnect a device that has been revoked."""
+    """Host name or address at which the authority itself reaches the broker, to disconnect a revoked device."""
     broker_port: Port = 8883
+    """Port at which the authority itself reaches the broker."""
 
     @property
     def hosts(self) -> list[str]:
-        """Every name and address under which the broker is reached."""
+        """All names and addresses of the broker."""
         return [*self.public_hosts, self.broker_host]
 
     @property
     def public_hosts(self) -> list[str]:
-        """The broker's names and addresses, that for devices first."""
+        """The public names and addresses of the broker. Devices connect to the first."""
         return split_hosts(self.public_host)

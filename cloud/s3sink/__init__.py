@@ -1,1 +1,1 @@
-"""The sink: writes each face to S3 exactly once, and signs for it."""
+"""The sink: writes each face to S3 exactly once, and sends a receipt for it."""

@@ -14,7 +14,7 @@ from wire.errors import FacewireError
 from wire.mqtt.broker_check import try_broker
 from wire.process import health, metrics
 from wire.process.command import Check, Program
-from wire.process.lifecycle import Stop, leave
+from wire.process.lifecycle import Stop, exit_now
 
 
 def main(settings: SinkSettings, stop: Stop) -> None:
@@ -54,4 +54,4 @@ PROGRAM = Program(
 )
 
 if __name__ == "__main__":
-    leave(PROGRAM.run(sys.argv[1:], os.environ))
+    exit_now(PROGRAM.run(sys.argv[1:], os.environ))

@@ -1,7 +1,7 @@
-"""The bucket: one write, which ends when the object is there, however long that takes.
+"""Writes objects to the S3 bucket, with retries.
 
-S3 away, throttling, out of sorts or misconfigured: the write waits and tries again, and nothing is lost. The one answer
-that ends it otherwise is that S3 will never take this very object (:class:`PermanentFailure`).
+A write is retried until S3 has accepted the object, whether S3 is unreachable, throttling, failing or misconfigured. It
+fails only if S3 will never accept this object (:class:`PermanentFailure`), or if the process stops.
 """
 
 import math
@@ -40,13 +40,12 @@ if TYPE_CHECKING:
 
 INITIAL_RETRY_SECONDS = 0.2
 MAX_RETRY_SECONDS = 20.0
-QUIET_SECONDS = 30.0
-"""Trouble is mentioned once in this time at the most: where S3 fails now and then, each write would mention it."""
+MIN_LOG_INTERVAL_SECONDS = 30.0
+"""Minimum interval between two warnings, so that intermittent failures do not flood the log."""
 _TIMEOUT_SECONDS = 10
-REFUSAL_SECONDS = 10.0
-"""An object that S3 refuses for this long, while it takes others, is refused for good."""
-_NEVER = frozenset(("MetadataTooLarge", "KeyTooLongError", "EntityTooLarge"))
-"""What S3 says of an object that it will not take today or tomorrow."""
+MAX_REFUSED_SECONDS = 10.0
+"""If S3 refuses an object for this long while it accepts others, the refusal is permanent."""
+_PERMANENT_ERROR_CODES = frozenset(("MetadataTooLarge", "KeyTooLongError", "EntityTooLarge"))
 
 _log = structlog.get_logger("s3sink")
 
@@ -59,35 +58,35 @@ class Outcome(Enum):
 
 
 class PermanentFailure(FacewireError):
-    """S3 will never take this object, as it is."""
+    """S3 will never accept this object."""
 
 
 class TemporaryFailure(FacewireError):
-    """S3 did not take the object this time."""
+    """S3 did not accept the object this time."""
 
     def __init__(self, message: str, refused: bool = False) -> None:
         super().__init__(message)
         self.refused = refused
-        """It answered, and said no to this request: its key, its credentials, its bucket."""
+        """S3 answered with a 4xx status, which may be due to the object, the credentials or the bucket."""
 
 
 class Stopped(FacewireError):
-    """The process was asked to stop before S3 had answered."""
+    """The process was asked to stop before S3 had accepted the object."""
 
 
 class Bucket:
     """Writes objects to one bucket. Safe to use from several threads."""
 
     def __init__(self, settings: SinkSettings, stop: Stop, registry: CollectorRegistry) -> None:
-        """Set up a client with boto3's own chain of settings.
+        """Create an S3 client. boto3 reads its own settings (``AWS_*``, profile, instance role).
 
         Args:
-            settings: the bucket's name, its encryption, and how many writes will be under way at once.
-            stop: ends the waiting of writes that have not succeeded.
-            registry: of the metrics.
+            settings: the bucket's name, its encryption, and the number of concurrent writes.
+            stop: ends the retries.
+            registry: registry for the histogram of write times.
 
         Raises:
-            ConfigurationError: boto3 cannot make a client of its settings (a region, an address, a profile).
+            ConfigurationError: boto3's settings are wrong, such as the region, the address or the profile.
         """
         self._name, self._encryption, self._stop = settings.s3_bucket, settings.encryption(), stop
         self._lock = threading.Lock()
@@ -97,17 +96,17 @@ class Bucket:
             ["answer"],
             registry=registry,
         )
-        self._taken_at = -math.inf
-        """When S3 last took an object, on the monotonic clock."""
+        self._accepted_at = -math.inf
+        """When S3 last accepted an object, on the monotonic clock."""
         self.problem = ""
-        """Why the last write has failed; empty where it has not."""
-        self._has_problem = False
-        self._logged_at = -QUIET_SECONDS
+        """Reason the last write failed; empty if it succeeded."""
+        self._is_failing = False
+        self._logged_at = -MIN_LOG_INTERVAL_SECONDS
         config = Config(
             connect_timeout=_TIMEOUT_SECONDS,
             read_timeout=_TIMEOUT_SECONDS,
             max_pool_connections=settings.s3_concurrency,
-            retries={"total_max_attempts": 1},  # waiting is done below, where it can be called off
+            retries={"total_max_attempts": 1},  # retries are made in write(), where they can be interrupted
         )
         try:
             self._client: S3Client = boto3.client("s3", config=config)
@@ -115,16 +114,16 @@ class Bucket:
             raise ConfigurationError(f"AWS settings: {error}") from None
 
     def check(self) -> None:
-        """See whether the bucket is there and lets us in. S3 being away is no reason not to start.
+        """Check that the bucket exists and is accessible. If S3 is unreachable, log it and return.
 
         Raises:
-            ConfigurationError: it is not, or it does not; the message names the bucket and what is missing.
+            ConfigurationError: the bucket does not exist, or access is denied.
         """
         try:
             self._client.head_bucket(Bucket=self._name)
         except (NoCredentialsError, PartialCredentialsError) as error:
             raise ConfigurationError(
-                f"S3_BUCKET is '{self._name}': no credentials for it ({str(error).rstrip('.')}); expected "
+                f"S3_BUCKET is '{self._name}': no credentials ({str(error).rstrip('.')}); expected "
                 "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, a profile or an instance role",
                 ExitCode.NO_PERMISSION,
             ) from None
@@ -132,7 +131,7 @@ class Bucket:
             status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode")
             if status == 404:
                 raise ConfigurationError(
-                    f"S3_BUCKET is '{self._name}': there is no such bucket; expected one that exists",
+                    f"S3_BUCKET is '{self._name}': there is no such bucket; expected an existing one",
                     ExitCode.UNAVAILABLE,
                 ) from None
             if status in (401, 403):
@@ -145,64 +144,66 @@ class Bucket:
         except BotoCoreError as error:
             self._log_problem(str(error))
 
-    def write(self, stored: S3Object, began: float) -> Outcome:
-        """Write an object, unless its key is there already. Tries until S3 has answered.
+    def write(self, s3_object: S3Object, started_at: float) -> Outcome:
+        """Write an object unless its key exists already. Retry until S3 has accepted it.
 
         Args:
-            stored: the object.
-            began: when its message was first tried, on the monotonic clock.
+            s3_object: the object.
+            started_at: time of the first attempt for this message, on the monotonic clock.
 
         Raises:
-            Unacceptable: S3 will never take it.
-            Stopped: the process is to stop.
+            PermanentFailure: S3 will never accept the object.
+            Stopped: the process was asked to stop.
         """
         attempts = Retrying(
             retry=retry_if_exception_type(TemporaryFailure),
             wait=wait_random_exponential(multiplier=INITIAL_RETRY_SECONDS, max=MAX_RETRY_SECONDS),
-            stop=self._gives_up(began),
+            stop=self._stop_condition(started_at),
             sleep=sleep_using_event(self._stop.event),
             before_sleep=self._before_sleep,
             reraise=True,
         )
         try:
-            outcome = attempts(self._put, stored)
+            outcome = attempts(self._put, s3_object)
         except TemporaryFailure as error:
             if self._stop:
                 raise Stopped(str(error)) from None
-            raise PermanentFailure(f"refused for {REFUSAL_SECONDS:g} s while others were taken: {error}") from None
-        self._taken_at = time.monotonic()
-        self._recovered()
+            raise PermanentFailure(
+                f"refused for {MAX_REFUSED_SECONDS:g} s while other objects were accepted: {error}"
+            ) from None
+        self._accepted_at = time.monotonic()
+        self._log_recovery()
         return outcome
 
-    def _gives_up(self, began: float) -> Callable[[RetryCallState], bool]:
-        """Return what ends a write: the order to stop, or a refusal of this object alone, lest it hold up others."""
+    def _stop_condition(self, started_at: float) -> Callable[[RetryCallState], bool]:
+        """Return the condition that ends the retries: the process stops, or S3 refuses only this object."""
 
-        def gives_up(state: RetryCallState) -> bool:
+        def should_stop(state: RetryCallState) -> bool:
             error = state.outcome.exception() if state.outcome else None
-            refused = isinstance(error, TemporaryFailure) and error.refused
-            alone = refused and time.monotonic() - began > REFUSAL_SECONDS and self._taken_at > began
-            return bool(self._stop) or alone
+            is_refused = isinstance(error, TemporaryFailure) and error.refused
+            is_refused_for_long = is_refused and time.monotonic() - started_at > MAX_REFUSED_SECONDS
+            return bool(self._stop) or (is_refused_for_long and self._accepted_at > started_at)
 
-        return gives_up
+        return should_stop
 
-    def _put(self, stored: S3Object) -> Outcome:
-        began = time.perf_counter()
+    def _put(self, s3_object: S3Object) -> Outcome:
+        started_at = time.perf_counter()
         answer = "failed"
         try:
-            outcome = self._ask(stored)
+            outcome = self._send_request(s3_object)
             answer = outcome.value
         finally:
-            self._seconds.labels(answer).observe(time.perf_counter() - began)
+            self._seconds.labels(answer).observe(time.perf_counter() - started_at)
         return outcome
 
-    def _ask(self, stored: S3Object) -> Outcome:
+    def _send_request(self, s3_object: S3Object) -> Outcome:
         try:
-            answer = self._client.put_object(
+            response = self._client.put_object(
                 Bucket=self._name,
-                Key=stored.key,
-                Body=stored.body,
-                ContentType=stored.content_type,
-                Metadata=stored.metadata,
+                Key=s3_object.key,
+                Body=s3_object.body,
+                ContentType=s3_object.content_type,
+                Metadata=s3_object.metadata,
                 IfNoneMatch="*",
                 **self._encryption,
             )
@@ -210,7 +211,7 @@ class Bucket:
             code = error.response.get("Error", {}).get("Code", "")
             if code in ("PreconditionFailed", "412"):
                 return Outcome.ALREADY_THERE
-            if code in _NEVER:
+            if code in _PERMANENT_ERROR_CODES:
                 raise PermanentFailure(_reason(error)) from None
             status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
             raise TemporaryFailure(_reason(error), refused=400 <= status < 500) from None
@@ -218,8 +219,8 @@ class Bucket:
             raise PermanentFailure(str(error)) from None
         except BotoCoreError as error:
             raise TemporaryFailure(str(error)) from None
-        if not answer.get("ETag"):
-            raise TemporaryFailure("an answer without an ETag: not from an S3 server")
+        if not response.get("ETag"):
+            raise TemporaryFailure("the response has no ETag, so it is not from an S3 server")
         return Outcome.WRITTEN
 
     def _before_sleep(self, state: RetryCallState) -> None:
@@ -229,16 +230,16 @@ class Bucket:
     def _log_problem(self, reason: str) -> None:
         with self._lock:
             self.problem = reason
-            if self._has_problem or time.monotonic() - self._logged_at < QUIET_SECONDS:
+            if self._is_failing or time.monotonic() - self._logged_at < MIN_LOG_INTERVAL_SECONDS:
                 return
-            self._has_problem, self._logged_at = True, time.monotonic()
-        _log.warning("S3 does not take objects, trying again", bucket=self._name, reason=reason)
+            self._is_failing, self._logged_at = True, time.monotonic()
+        _log.warning("S3 does not accept objects, retrying", bucket=self._name, reason=reason)
 
-    def _recovered(self) -> None:
+    def _log_recovery(self) -> None:
         with self._lock:
-            recovered, self._has_problem, self.problem = self._has_problem, False, ""
+            recovered, self._is_failing, self.problem = self._is_failing, False, ""
         if recovered:
-            _log.info("S3 takes objects again", bucket=self._name)
+            _log.info("S3 accepts objects again", bucket=self._name)
 
 
 def _reason(error: ClientError) -> str:

@@ -1,6 +1,7 @@
-"""Who is next: what waits to be written, bounded for each device, and one device after the other.
+"""A fair queue: one bounded queue per device, served round-robin.
 
-However much one device sends, another one's face waits for one write of each, and memory for what is held is bounded.
+However much one device sends, a message of another device waits for at most one write of each device, and the memory
+for waiting messages is bounded.
 """
 
 import threading
@@ -10,29 +11,31 @@ from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
 MAX_SINGLE_DEVICE_MESSAGES = 10_000
-"""How many messages may wait of a device that is the only one about."""
+"""Maximum number of waiting messages of a device while no other device is active."""
 MAX_DEVICE_MESSAGES = 1000
-"""How many while others are."""
+"""Maximum number of waiting messages of a device while others are active."""
 ACTIVE_SECONDS = 10.0
-"""How long a device is said to be about after it has sent something."""
+"""How long a device counts as active after its last message."""
 MAX_DEVICE_BYTES = 32 << 20
-"""And how many bytes of them."""
+"""Maximum size of the waiting messages of a device."""
 MAX_TOTAL_BYTES = 96 << 20
-"""Of all devices together: beyond it those that have more than their share have to wait."""
+"""Maximum size of all waiting messages. Beyond it, only devices with less than their share may add messages."""
 
 T = TypeVar("T")
 
 
 @dataclass(slots=True)
 class _DeviceQueue(Generic[T]):
-    """What waits of one device."""
+    """The waiting items of one device."""
 
     items: deque[tuple[T, int]] = field(default_factory=deque)
+    """Each item and its size in bytes."""
     size: int = 0
+    """Total size in bytes."""
 
 
 class FairQueue(Generic[T]):
-    """A line for each device, served in turn. Safe to use from several threads."""
+    """One queue per device, served round-robin. Safe to use from several threads."""
 
     def __init__(
         self,
@@ -43,60 +46,60 @@ class FairQueue(Generic[T]):
     ) -> None:
         self._max_device_messages, self._max_single_device_messages = max_device_messages, max_single_device_messages
         self._max_device_bytes, self._max_total_bytes = max_device_bytes, max_total_bytes
-        self._latest, self._others_until = "", 0.0
-        self._lines: OrderedDict[str, _DeviceQueue[T]] = OrderedDict()
+        self._latest_device, self._several_active_until = "", 0.0
+        self._queues: OrderedDict[str, _DeviceQueue[T]] = OrderedDict()
+        """The queues that are not empty. The first one is served next."""
         self._size = 0
         self._closed = False
         self._changed = threading.Condition()
 
     def put(self, device: str, item: T, size: int) -> bool:
-        """Line up an item, and tell whether there was room for it.
+        """Add an item to the queue of ``device``. Return False if that queue is full.
 
         Args:
-            device: whose it is.
-            item: what waits.
-            size: of it, in bytes.
+            device: the device that sent the item.
+            item: the item.
+            size: its size in bytes.
         """
         with self._changed:
-            if device != self._latest:
-                self._others_until = time.monotonic() + ACTIVE_SECONDS if self._latest else 0.0
-                self._latest = device
-            line = self._lines.get(device)
-            if line is not None and self._is_full(line, size):
+            if device != self._latest_device:
+                self._several_active_until = time.monotonic() + ACTIVE_SECONDS if self._latest_device else 0.0
+                self._latest_device = device
+            queue = self._queues.get(device)
+            if queue is not None and self._is_full(queue, size):
                 return False
-            if line is None:
-                line = self._lines[device] = _DeviceQueue()
-            line.items.append((item, size))
-            line.size += size
+            if queue is None:
+                queue = self._queues[device] = _DeviceQueue()
+            queue.items.append((item, size))
+            queue.size += size
             self._size += size
             self._changed.notify()
             return True
 
-    def take(self) -> T | None:
-        """Return the next item, of the device whose turn it is; wait for one. None: closed."""
+    def get(self) -> T | None:
+        """Wait for an item, and return the next one of the device whose turn it is. None: the queue is closed."""
         with self._changed:
-            self._changed.wait_for(lambda: self._closed or bool(self._lines))
+            self._changed.wait_for(lambda: self._closed or bool(self._queues))
             if self._closed:
                 return None
-            device, line = self._lines.popitem(last=False)
-            item, size = line.items.popleft()
-            line.size -= size
+            device, queue = self._queues.popitem(last=False)
+            item, size = queue.items.popleft()
+            queue.size -= size
             self._size -= size
-            if line.items:
-                self._lines[device] = line  # behind everybody else
+            if queue.items:
+                self._queues[device] = queue  # at the end: every other device is served first
             return item
 
     def close(self) -> None:
-        """Let nobody wait any longer; what is lined up stays there."""
+        """Wake every waiting thread. Items that are still queued stay there."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()
 
-    def _is_full(self, line: _DeviceQueue[T], size: int) -> bool:
-        alone = time.monotonic() > self._others_until
-        most = self._max_single_device_messages if alone else self._max_device_messages
-        if len(line.items) >= most or line.size + size > self._max_device_bytes:
+    def _is_full(self, queue: _DeviceQueue[T], size: int) -> bool:
+        is_only_active = time.monotonic() > self._several_active_until
+        max_messages = self._max_single_device_messages if is_only_active else self._max_device_messages
+        if len(queue.items) >= max_messages or queue.size + size > self._max_device_bytes:
             return True
-        return self._size + size > self._max_total_bytes and line.size + size > self._max_total_bytes // len(
-            self._lines
-        )
+        share = self._max_total_bytes // len(self._queues)
+        return self._size + size > self._max_total_bytes and queue.size + size > share

@@ -36,6 +36,6 @@ class SinkCollector(Collector):
             "facewire_writes_underway", "Messages received and not yet acknowledged.", value=self._sink.underway
         )
         link = GaugeMetricFamily("facewire_link_up", "Whether the broker is connected.", labels=["broker"])
-        link.add_metric(["cloud"], self._sink.linked)
+        link.add_metric(["cloud"], self._sink.connected)
         yield link
         yield expiry_metric(self._sink.certificate)

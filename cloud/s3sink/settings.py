@@ -1,4 +1,4 @@
-"""What the sink can be told. Credentials, region and endpoint are boto3's own: ``AWS_*``, never renamed or parsed."""
+"""The sink's settings. Credentials, region and endpoint are not among them: boto3 reads its own ``AWS_*`` variables."""
 
 from typing import Annotated, Literal, Self, TypedDict
 
@@ -10,7 +10,7 @@ from wire.process.settings import Expected, Settings
 BucketName = Annotated[
     str,
     StringConstraints(pattern=r"^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$"),
-    Expected("an S3 bucket's name: 3 to 63 lower-case letters, digits, dots and dashes"),
+    Expected("the name of an S3 bucket: 3 to 63 lower-case letters, digits, dots and dashes"),
 ]
 Prefix = Annotated[
     str,
@@ -26,41 +26,42 @@ KmsKey = Annotated[
 
 
 class Encryption(TypedDict, total=False):
-    """What a write says of its encryption, by the names that boto3 gives it."""
+    """The encryption parameters of a write, with the names that boto3 uses."""
 
     ServerSideEncryption: Algorithm
     SSEKMSKeyId: str
 
 
 class BucketSettings(Settings):
-    """Where the faces are, and how they are kept there."""
+    """The settings of the bucket."""
 
     s3_bucket: BucketName
+    """Name of the bucket."""
     s3_prefix: Prefix = "faces"
-    """What every key begins with."""
+    """Prefix of every key."""
     s3_encryption: Annotated[Algorithm, Expected("AES256, aws:kms or aws:kms:dsse")] | None = None
-    """Server-side encryption asked for with each write. Default: the bucket's own."""
+    """Server-side encryption that each write requests. Default: the bucket's own."""
     s3_kms_key_id: KmsKey | None = None
-    """The key of KMS. Default: the account's own for S3."""
+    """KMS key for the encryption. Default: the account's own key for S3."""
 
     @model_validator(mode="after")
-    def _key_is_for_kms(self) -> Self:
+    def _kms_key_requires_kms(self) -> Self:
         if self.s3_kms_key_id is not None and self.s3_encryption in (None, "AES256"):
             raise ValueError("S3_KMS_KEY_ID is set: expected S3_ENCRYPTION to be aws:kms or aws:kms:dsse")
         return self
 
     def encryption(self) -> Encryption:
-        """Return what a write says of its encryption."""
-        said = Encryption()
+        """Return the encryption parameters of a write."""
+        parameters = Encryption()
         if self.s3_encryption is not None:
-            said["ServerSideEncryption"] = self.s3_encryption
+            parameters["ServerSideEncryption"] = self.s3_encryption
         if self.s3_kms_key_id is not None:
-            said["SSEKMSKeyId"] = self.s3_kms_key_id
-        return said
+            parameters["SSEKMSKeyId"] = self.s3_kms_key_id
+        return parameters
 
 
 class SinkSettings(BucketSettings, CloudSettings):
     """The sink's settings."""
 
     s3_concurrency: Annotated[int, Field(ge=1, le=256), Expected("writes from 1 to 256")] = 16
-    """Writes under way at once."""
+    """Maximum number of concurrent writes."""

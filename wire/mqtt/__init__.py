@@ -1,1 +1,1 @@
-"""The MQTT client: sessions that reconnect, publishing with a positive answer, manual acknowledgement."""
+"""The MQTT client: sessions that reconnect, publishing that waits for the broker's answer, manual acknowledgement."""

@@ -9,10 +9,10 @@ _CLOSE_SECONDS = 1.0
 
 
 def try_broker(endpoint: Endpoint) -> str:
-    """Connect to a broker, disconnect, and return where it was found.
+    """Connect to a broker, disconnect, and return a line that says so.
 
-    A broker that takes the client's name from its certificate disconnects another client with the same certificate. That
-    client connects again by itself.
+    If the broker uses the certificate's name as the client's name, this disconnects a running client with the same
+    certificate. That client reconnects by itself.
 
     Raises:
         FacewireError: the broker cannot be reached, or refuses the connection.

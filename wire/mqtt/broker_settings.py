@@ -1,4 +1,4 @@
-"""Settings that several processes share: how they reach the local broker and the cloud's broker."""
+"""Settings shared by several processes: the local broker, the cloud's broker, and the quality of service."""
 
 import socket
 from pathlib import Path
@@ -23,7 +23,7 @@ class DeviceSettings(Settings):
     """The settings of the processes at the edge."""
 
     device_id: Name = Field(default_factory=default_device_id, validate_default=True)
-    """The device's name: a level of its topics and a part of its keys in S3. Default: the host's name."""
+    """The device's name, which is part of its topics and of its keys in S3. Default: the host's name."""
     local_mqtt_host: Host = "broker"
     """Host name or address of the local broker."""
     local_mqtt_port: Port = 1883
@@ -45,10 +45,11 @@ class DeviceSettings(Settings):
 
 
 class QosSettings(Settings):
-    """The quality of service of faces."""
+    """The MQTT quality of service for faces."""
 
     mqtt_qos: QoS = 1
-    """0: fire and forget. 1: outbox and receipts. 2: as 1, with fewer duplicates on the wire."""
+    """MQTT quality of service. 0: fire and forget, without outbox. 1: outbox and receipts. 2: like 1, with fewer
+    duplicates between the brokers."""
 
 
 class CloudSettings(QosSettings):
@@ -59,13 +60,13 @@ class CloudSettings(QosSettings):
     cloud_mqtt_port: Port | None = None
     """Port of the cloud's broker. Default: 8883, or 1883 without TLS."""
     cloud_mqtt_tls: Switch = True
-    """Use TLS."""
+    """Whether to connect with TLS."""
     cloud_mqtt_ca_file: File | None = None
-    """Certificates of the authorities to trust, in PEM. Default: those of the system."""
+    """File with the trusted CA certificates, in PEM. Default: the system's certificates."""
     cloud_mqtt_cert_file: File | None = None
-    """The certificate of this client, in PEM."""
+    """File with this client's certificate, in PEM."""
     cloud_mqtt_key_file: File | None = None
-    """The key of this client's certificate, in PEM."""
+    """File with the key of this client's certificate, in PEM."""
     cloud_mqtt_username: Text | None = None
     """User name at the cloud's broker."""
     cloud_mqtt_password: Secret | None = None
@@ -86,13 +87,13 @@ class CloudSettings(QosSettings):
         """Return the endpoint of the cloud's broker.
 
         Raises:
-            ConfigurationError: a certificate, a key or the authorities cannot be read.
+            ConfigurationError: a TLS file cannot be read.
         """
         tls = None
         if self.cloud_mqtt_tls:
             tls = TlsFiles(self.cloud_mqtt_ca_file, self.cloud_mqtt_cert_file, self.cloud_mqtt_key_file)
             try:
-                tls.context()  # a file that is wrong at the start ends the process; later it is only a failed attempt
+                tls.context()  # a wrong file ends the process at the start; later it is only a failed attempt
             except TlsFileError as error:
                 named = ", ".join(f"CLOUD_MQTT_{name.upper()} is '{path}'" for name, path in error.files.items())
                 raise ConfigurationError(f"{named}: {error.expected}") from None

@@ -1,19 +1,20 @@
-"""paho's client, mended in the places where a face could get lost or stuck.
+"""A subclass of paho's client that fixes five defects which could lose a message or block a session.
 
-1. A PUBLISH is read by :mod:`wire.mqtt.properties`: faster, and no text in a property can drop the connection.
-2. At QoS 2 a message is handed over when it arrives, and its PUBREC leaves when it is taken care of. paho sends the
-   PUBREC at once and keeps the message in memory: a crash would lose it.
-3. The answers to what we publish are read here. paho takes a PUBREC that refuses (QoS 2) for consent, and drops
-   the connection over a reason code that its table does not list, such as Mosquitto's «packet too large».
-4. An error of TLS is kept. With TLS 1.3 the broker refuses a certificate only after the handshake, when we read: paho
-   makes «lost» of it.
-5. However the network thread ends, even by a defect of paho's, somebody is told.
+1. A PUBLISH packet is parsed by :mod:`wire.mqtt.properties`, which is faster. paho also drops the connection over some
+   characters in a property.
+2. A QoS 2 message is delivered when it arrives, and its PUBREC is sent when the caller acknowledges it. paho sends the
+   PUBREC at once and keeps the message in memory, where a crash would lose it.
+3. The answers to our publications are parsed here. paho treats a PUBREC with an error code as success, and drops the
+   connection over a reason code that is missing from its table, such as Mosquitto's «packet too large».
+4. A TLS error is kept in :attr:`Client.tls_error`. With TLS 1.3 the broker rejects a client certificate only after the
+   handshake, when the client reads. paho reports this only as a lost connection.
+5. The owner is notified whenever the network thread ends, even if it ends with an exception. paho notifies nobody.
 
-These are private methods of paho's: the locked requirements pin the version that they fit, and
-``tests/test_session.py`` shows each of them at work against a real broker.
+``tests/test_session.py`` has a test for each of the five against a real broker; it fails without the change.
 """
 
 import contextlib
+import importlib.metadata
 import ssl
 from collections.abc import Callable
 from typing import Literal
@@ -28,20 +29,39 @@ from wire.errors import BadMessage
 from wire.mqtt import properties
 from wire.mqtt.properties import Properties
 
-REFUSED_FROM = 0x80
-"""MQTT 5 reason codes from here on are failures."""
+PAHO_VERSION = "2.2.0"
+"""The only version of paho-mqtt that this module works with, because it replaces private methods of paho."""
 
-Arrival = Callable[[int, str, bytes, int, bool, Properties], None]
-"""Called with packet identifier, topic, payload, QoS, retain flag and properties."""
-Answer = Callable[[int, int], None]
-"""Called with packet identifier and reason code: once, when a published message has been taken or refused."""
+MIN_FAILURE_CODE = 0x80
+"""MQTT 5 reason codes from this value on are failures."""
+
+OnReceived = Callable[[int, str, bytes, int, bool, Properties], None]
+"""Called for each received message with packet identifier, topic, payload, QoS, retain flag and properties."""
+OnAnswer = Callable[[int, int], None]
+"""Called once for each published message, with packet identifier and reason code, when the broker has answered."""
+
+
+def check_paho_version() -> None:
+    """Check that the installed paho-mqtt is :data:`PAHO_VERSION`.
+
+    Raises:
+        ImportError: another version is installed.
+    """
+    found = importlib.metadata.version("paho-mqtt")
+    if found != PAHO_VERSION:
+        raise ImportError(
+            f"paho-mqtt is {found}: expected {PAHO_VERSION}; install the locked requirements (requirements/*.txt)"
+        )
+
+
+check_paho_version()
 
 
 class Client(paho.Client):
-    """A client for one MQTT 5 connection that acknowledges by hand and never reconnects."""
+    """A client for one MQTT 5 connection, with manual acknowledgement and without reconnecting."""
 
     def __init__(
-        self, client_id: str, *, on_arrival: Arrival, on_answer: Answer, on_thread_end: Callable[[str], None]
+        self, client_id: str, *, on_received: OnReceived, on_answer: OnAnswer, on_thread_end: Callable[[str], None]
     ) -> None:
         super().__init__(
             CallbackAPIVersion.VERSION2,
@@ -50,22 +70,28 @@ class Client(paho.Client):
             reconnect_on_failure=False,
             manual_ack=True,
         )
-        self._on_arrival = on_arrival
-        self._on_answer = on_answer
+        self._on_received = on_received
         self._on_thread_end = on_thread_end
         self.tls_error: ssl.SSLError | None = None
         self.on_publish = lambda _client, _userdata, mid, reason, _properties: on_answer(mid, int(reason.value))
 
-    def limit_underway(self, receive_maximum: int) -> None:
-        """Keep to what the broker said in its CONNACK: paho itself lets that be set before connecting only."""
+    def set_max_inflight(self, receive_maximum: int) -> None:
+        """Apply the broker's receive maximum from its CONNACK. paho's own setter works only before connecting."""
         self._max_inflight_messages = receive_maximum
+
+    def acknowledge(self, mid: int, qos: int) -> None:
+        """Acknowledge a received message: with PUBACK at QoS 1, with PUBREC at QoS 2."""
+        if qos == 1:
+            self._send_puback(mid)
+        elif qos == 2:
+            self._send_pubrec(mid)
 
     def _thread_main(self) -> None:
         reason = "closed"
         try:
             super()._thread_main()
-        except Exception as defect:  # noqa: BLE001 (whatever it is, the connection is over)
-            reason = f"the MQTT client failed: {defect!r}"
+        except Exception as error:  # noqa: BLE001 (any exception ends the connection)
+            reason = f"the MQTT client failed: {error!r}"
         finally:
             self._on_thread_end(reason)
 
@@ -82,7 +108,7 @@ class Client(paho.Client):
         except BlockingIOError:
             raise
         except OSError:
-            # It has closed the connection: why, is still there to be read.
+            # The broker has closed the connection. Its TLS alert may still be waiting in the receive buffer.
             with contextlib.suppress(OSError):
                 self._sock_recv(1)
             raise
@@ -97,25 +123,18 @@ class Client(paho.Client):
             if qos:
                 mid = int.from_bytes(packet[at : at + 2])
                 at += 2
-            found, at = properties.unpack(packet, at)
+            unpacked, at = properties.unpack(packet, at)
         except BadMessage:
             return MQTTErrorCode.MQTT_ERR_PROTOCOL
-        self._on_arrival(mid, topic.decode("utf-8", "surrogateescape"), packet[at:], qos, retain, found)
+        self._on_received(mid, topic.decode("utf-8", "surrogateescape"), packet[at:], qos, retain, unpacked)
         return MQTTErrorCode.MQTT_ERR_SUCCESS
 
-    def acknowledge(self, mid: int, qos: int) -> None:
-        """Take over a message that has arrived: PUBACK, or PUBREC at QoS 2."""
-        if qos == 1:
-            self._send_puback(mid)
-        elif qos == 2:
-            self._send_pubrec(mid)
-
     def _handle_pubrel(self) -> MQTTErrorCode:
-        return self._send_pubcomp(self._read_answer()[0])
+        return self._send_pubcomp(self._parse_answer()[0])
 
     def _handle_pubrec(self) -> MQTTErrorCode:
-        mid, reason_code = self._read_answer()
-        if reason_code >= REFUSED_FROM:
+        mid, reason_code = self._parse_answer()
+        if reason_code >= MIN_FAILURE_CODE:
             return self._finish(mid, reason_code)
         with self._out_message_mutex:
             if mid in self._out_messages:
@@ -123,9 +142,10 @@ class Client(paho.Client):
         return self._send_pubrel(mid)
 
     def _handle_pubackcomp(self, cmd: Literal["PUBACK", "PUBCOMP"]) -> MQTTErrorCode:
-        return self._finish(*self._read_answer())
+        return self._finish(*self._parse_answer())
 
-    def _read_answer(self) -> tuple[int, int]:
+    def _parse_answer(self) -> tuple[int, int]:
+        """Return packet identifier and reason code of the PUBACK, PUBREC, PUBREL or PUBCOMP just received."""
         packet = self._in_packet["packet"]
         return int.from_bytes(packet[:2]), packet[2] if len(packet) > 2 else 0
 
@@ -133,11 +153,11 @@ class Client(paho.Client):
         with self._out_message_mutex:
             if mid not in self._out_messages:
                 return MQTTErrorCode.MQTT_ERR_SUCCESS
-            return self._do_on_publish(mid, _Reason(reason_code), _NO_PROPERTIES)  # type: ignore[arg-type]
+            return self._do_on_publish(mid, _AnyReasonCode(reason_code), _NO_PROPERTIES)  # type: ignore[arg-type]
 
 
-class _Reason:
-    """Stands in for a ``ReasonCode`` that paho would refuse to make."""
+class _AnyReasonCode:
+    """Replaces paho's ``ReasonCode``, which rejects values that are missing from its table."""
 
     def __init__(self, value: int) -> None:
         self.value = value
@@ -147,5 +167,5 @@ _NO_PROPERTIES = PahoProperties(PacketTypes.PUBACK)  # type: ignore[no-untyped-c
 
 
 def reason_text(reason_code: int) -> str:
-    """Return what the standard calls a reason code (MQTT 5.0, section 2.4)."""
+    """Return the name of a reason code (MQTT 5.0, section 2.4)."""
     return next(iter(ReasonCode.names.get(reason_code, {})), "unknown reason")

@@ -1,12 +1,12 @@
-"""The properties of an MQTT 5 PUBLISH packet, read and written as bytes.
+"""Packs and unpacks the properties of an MQTT 5 PUBLISH packet.
 
-paho's own class walks its tables of names for every property and copies the rest of the packet, payload and
-all, at each step: 240 µs to read and 50 µs to write the properties of one face. It also drops the whole
-connection over a character that brokers let pass (U+FEFF in a user property), which the broker then delivers
-again, and again: one such message would shut a subscriber out for good. This reader is lenient about text, as
-what a property *says* is judged later, by the one who needs it, and strict about structure.
+paho's own class searches its tables of names for every property and copies the rest of the packet, payload included, at
+each step: 240 µs to unpack and 50 µs to pack the properties of one face. It also drops the connection over a character
+that brokers accept (U+FEFF in a user property). The broker then delivers the message again, so one such message would
+lock a subscriber out for good. This module is strict about structure and lenient about text: whoever uses a property
+validates its value.
 
-Layout: MQTT 5.0 (OASIS Standard, 7 March 2019), section 2.2.2, and 3.3.2.3 for PUBLISH.
+Layout: MQTT 5.0 (OASIS Standard, 7 March 2019), sections 2.2.2 and 3.3.2.3.
 """
 
 import struct
@@ -26,60 +26,60 @@ _USER_PROPERTY = 0x26
 
 @dataclass(frozen=True, slots=True)
 class Properties:
-    """Those properties of a PUBLISH packet that travel end to end.
+    """The properties of a PUBLISH packet that are forwarded end to end.
 
-    Topic alias and subscription identifier belong to one connection; they are read over and never passed on.
+    Topic alias and subscription identifier are not among them: they belong to one connection, and are skipped.
     """
 
     content_type: str | None = None
     correlation_data: bytes | None = None
     user_properties: tuple[tuple[str, str], ...] = ()
-    """In the order in which they were sent; a name may occur more than once."""
+    """Names and values in the order in which they were sent. A name may occur more than once."""
     response_topic: str | None = None
     payload_format: int | None = None
-    """1 where the payload is UTF-8 text, 0 where it is bytes."""
+    """1 if the payload is UTF-8 text, 0 if it is bytes."""
     message_expiry_seconds: int | None = None
 
     def pack(self) -> bytes:
-        """Return the property length and the properties, as they stand in a PUBLISH packet."""
+        """Return the bytes of a PUBLISH packet from the property length to the last property."""
         parts: list[bytes] = []
         if self.payload_format is not None:
             parts.append(bytes((_PAYLOAD_FORMAT, self.payload_format)))
         if self.message_expiry_seconds is not None:
             parts.append(struct.pack("!BI", _MESSAGE_EXPIRY, self.message_expiry_seconds))
         if self.content_type is not None:
-            parts.append(bytes((_CONTENT_TYPE,)) + _text(self.content_type))
+            parts.append(bytes((_CONTENT_TYPE,)) + _pack_text(self.content_type))
         if self.response_topic is not None:
-            parts.append(bytes((_RESPONSE_TOPIC,)) + _text(self.response_topic))
+            parts.append(bytes((_RESPONSE_TOPIC,)) + _pack_text(self.response_topic))
         if self.correlation_data is not None:
-            parts.append(bytes((_CORRELATION_DATA,)) + _binary(self.correlation_data))
+            parts.append(bytes((_CORRELATION_DATA,)) + _pack_binary(self.correlation_data))
         for name, value in self.user_properties:
-            parts.append(bytes((_USER_PROPERTY,)) + _text(name) + _text(value))
+            parts.append(bytes((_USER_PROPERTY,)) + _pack_text(name) + _pack_text(value))
         body = b"".join(parts)
-        return _variable_byte_integer(len(body)) + body
+        return _pack_variable_byte_integer(len(body)) + body
 
 
 NO_PROPERTIES = Properties()
 
 
 def unpack(packet: bytes, start: int) -> tuple[Properties, int]:
-    """Read the properties of a PUBLISH packet.
+    """Unpack the properties of a PUBLISH packet.
 
     Args:
         packet: the packet without its fixed header.
-        start: where the property length begins, in bytes.
+        start: offset of the property length, in bytes.
 
     Returns:
-        The properties, and where the payload begins, in bytes.
+        The properties, and the offset of the payload in bytes.
 
     Raises:
         BadMessage: the bytes are not MQTT 5 properties of a PUBLISH packet.
     """
     try:
-        length, at = _read_variable_byte_integer(packet, start)
+        length, at = _unpack_variable_byte_integer(packet, start)
         end = at + length
         if end > len(packet):
-            raise BadMessage(f"properties of {length} bytes in a packet with {len(packet) - at} left")
+            raise BadMessage(f"the properties have {length} bytes, but the packet has only {len(packet) - at} left")
         content_type = response_topic = None
         correlation_data = None
         payload_format = message_expiry = None
@@ -88,17 +88,17 @@ def unpack(packet: bytes, start: int) -> tuple[Properties, int]:
             identifier = packet[at]
             at += 1
             if identifier == _USER_PROPERTY:
-                name, at = _read_binary(packet, at)
-                value, at = _read_binary(packet, at)
-                user_properties.append((_lenient(name), _lenient(value)))
+                name, at = _unpack_binary(packet, at)
+                value, at = _unpack_binary(packet, at)
+                user_properties.append((_decode_leniently(name), _decode_leniently(value)))
             elif identifier == _CONTENT_TYPE:
-                raw, at = _read_binary(packet, at)
-                content_type = _lenient(raw)
+                raw, at = _unpack_binary(packet, at)
+                content_type = _decode_leniently(raw)
             elif identifier == _RESPONSE_TOPIC:
-                raw, at = _read_binary(packet, at)
-                response_topic = _lenient(raw)
+                raw, at = _unpack_binary(packet, at)
+                response_topic = _decode_leniently(raw)
             elif identifier == _CORRELATION_DATA:
-                correlation_data, at = _read_binary(packet, at)
+                correlation_data, at = _unpack_binary(packet, at)
             elif identifier == _PAYLOAD_FORMAT:
                 payload_format = packet[at]
                 at += 1
@@ -106,15 +106,15 @@ def unpack(packet: bytes, start: int) -> tuple[Properties, int]:
                 (message_expiry,) = struct.unpack_from("!I", packet, at)
                 at += 4
             elif identifier == _SUBSCRIPTION_IDENTIFIER:
-                _, at = _read_variable_byte_integer(packet, at)
+                _, at = _unpack_variable_byte_integer(packet, at)
             elif identifier == _TOPIC_ALIAS:
                 at += 2
             else:
-                raise BadMessage(f"property 0x{identifier:02x} does not belong in a PUBLISH packet")
+                raise BadMessage(f"property 0x{identifier:02x} is not allowed in a PUBLISH packet")
     except (IndexError, struct.error) as error:
-        raise BadMessage("properties end in the middle") from error
+        raise BadMessage("the properties are truncated") from error
     if at != end:
-        raise BadMessage("a property reaches past the property length")
+        raise BadMessage("a property extends beyond the property length")
     properties = Properties(
         content_type=content_type,
         correlation_data=correlation_data,
@@ -126,28 +126,28 @@ def unpack(packet: bytes, start: int) -> tuple[Properties, int]:
     return properties, end
 
 
-def _binary(value: bytes) -> bytes:
+def _pack_binary(value: bytes) -> bytes:
     return struct.pack("!H", len(value)) + value
 
 
-def _text(value: str) -> bytes:
-    return _binary(value.encode("utf-8", "surrogateescape"))
+def _pack_text(value: str) -> bytes:
+    return _pack_binary(value.encode("utf-8", "surrogateescape"))
 
 
-def _lenient(raw: bytes) -> str:
-    """Decode UTF-8 so that any bytes survive the way back (:func:`_text`) unchanged."""
+def _decode_leniently(raw: bytes) -> str:
+    """Decode UTF-8 so that :func:`_pack_text` restores even invalid bytes unchanged."""
     return raw.decode("utf-8", "surrogateescape")
 
 
-def _read_binary(packet: bytes, at: int) -> tuple[bytes, int]:
+def _unpack_binary(packet: bytes, at: int) -> tuple[bytes, int]:
     (length,) = struct.unpack_from("!H", packet, at)
     end = at + 2 + length
     if end > len(packet):
-        raise BadMessage(f"a property of {length} bytes in a packet with {len(packet) - at - 2} left")
+        raise BadMessage(f"a property has {length} bytes, but the packet has only {len(packet) - at - 2} left")
     return packet[at + 2 : end], end
 
 
-def _variable_byte_integer(value: int) -> bytes:
+def _pack_variable_byte_integer(value: int) -> bytes:
     out = bytearray()
     while True:
         value, digit = divmod(value, 128)
@@ -156,11 +156,11 @@ def _variable_byte_integer(value: int) -> bytes:
             return bytes(out)
 
 
-def _read_variable_byte_integer(packet: bytes, at: int) -> tuple[int, int]:
+def _unpack_variable_byte_integer(packet: bytes, at: int) -> tuple[int, int]:
     value = 0
     for position in range(4):
         digit = packet[at + position]
         value |= (digit & 0x7F) << (7 * position)
         if digit < 0x80:
             return value, at + position + 1
-    raise BadMessage("a variable byte integer of more than four bytes")
+    raise BadMessage("a variable byte integer has more than four bytes")

@@ -1,7 +1,7 @@
-"""An MQTT session: one connection after another to the same broker, with a pause between them that grows.
+"""An MQTT session: keeps a connection to one broker, and reconnects with exponential backoff.
 
-Publishing succeeds only on the broker's positive answer; acknowledging is an explicit call. A broker that is away
-is mentioned once; then the session keeps trying quietly until it is back.
+A publication succeeds only when the broker has accepted it. Messages are acknowledged by an explicit call. A problem is
+logged once; the session then retries without logging it again until it is connected.
 """
 
 import threading
@@ -20,18 +20,19 @@ from wire.process.lifecycle import Stop, spawn
 
 INITIAL_RECONNECT_SECONDS = 0.5
 MAX_RECONNECT_SECONDS = 10.0
-STEADY_SECONDS = 10.0
-"""A connection that ends sooner counts as a failed attempt: two clients of one name must not chase each other."""
+MIN_STABLE_SECONDS = 10.0
+"""A connection that ends sooner counts as a failed attempt, so that two clients with the same name do not disconnect
+each other in a tight loop."""
 
 _log = structlog.get_logger("session")
 
 
 class Session:
-    """A link to one broker that mends itself."""
+    """A connection to one broker that is restored when it is lost."""
 
     def __init__(
         self,
-        link: Endpoint,
+        endpoint: Endpoint,
         options: ConnectOptions,
         stop: Stop,
         *,
@@ -40,18 +41,18 @@ class Session:
         on_connected: Callable[[], None] = lambda: None,
         on_lost: Callable[[], None] = lambda: None,
     ) -> None:
-        """Prepare a session; :meth:`start` starts it.
+        """Prepare a session; :meth:`start` connects.
 
         Args:
-            link: the broker.
-            terms: how to connect.
-            stop: is told when a callback fails: a defect, which must not go unnoticed.
+            endpoint: the broker.
+            options: how to connect.
+            stop: an exception in a callback is a bug, and stops the process through it.
             on_message: called for each message in the connection's thread; must not block.
-            subscriptions: topic filters, each with the highest QoS wanted.
-            on_connected: called after each connect, subscriptions in place.
-            on_lost: called after the end of each connection.
+            subscriptions: topic filters, each with its maximum QoS.
+            on_connected: called when a connection is established and all subscriptions are granted.
+            on_lost: called when a connection has ended.
         """
-        self._endpoint, self._options, self._stop = link, options, stop
+        self._endpoint, self._options, self._stop = endpoint, options, stop
         self._on_message, self._on_connected, self._on_lost = stop.guard(on_message), on_connected, on_lost
         self._subscriptions = subscriptions
         self._connection: Connection | None = None
@@ -61,18 +62,18 @@ class Session:
 
     @property
     def connected(self) -> bool:
-        """Whether the link is up."""
+        """Whether the broker is connected."""
         connection = self._connection
         return connection is not None and not connection.ended.is_set()
 
     def start(self) -> None:
-        """Connect, and stay connected, in a thread of its own."""
+        """Start a thread that connects and stays connected."""
         self._thread = spawn(f"session-{self._endpoint.name}", self._run, self._stop)
 
     def publish(
         self, topic: str, payload: bytes, *, qos: int, retain: bool = False, properties: Properties = NO_PROPERTIES
     ) -> "Future[int]":
-        """Publish a message; see :meth:`Connection.publish`. Without a link it fails with LinkLost at once."""
+        """Publish a message; see :meth:`Connection.publish`. Without a connection it fails with LinkLost at once."""
         connection = self._connection
         if connection is None:
             future: Future[int] = Future()
@@ -81,11 +82,11 @@ class Session:
         return connection.publish(topic, payload, qos, retain, properties)
 
     def acknowledge(self, message: Message) -> None:
-        """Tell the broker that ``message`` is taken care of; see :meth:`Connection.acknowledge`."""
+        """Acknowledge ``message``; see :meth:`Connection.acknowledge`."""
         message.connection.acknowledge(message)
 
     def close(self, seconds: float = 1.0) -> None:
-        """Say goodbye and end. What has been published and not been answered fails with LinkLost."""
+        """Disconnect and stop. Unanswered publications fail with LinkLost."""
         self._closing.set()
         connection = self._connection
         if connection is not None:
@@ -105,7 +106,7 @@ class Session:
                 self._log_problem(str(error))
             finally:
                 self._connection = None
-            attempt = 0 if time.monotonic() - opened_at > STEADY_SECONDS else attempt + 1
+            attempt = 0 if time.monotonic() - opened_at > MIN_STABLE_SECONDS else attempt + 1
             self._closing.wait(delay_seconds(attempt, INITIAL_RECONNECT_SECONDS, MAX_RECONNECT_SECONDS))
 
     def _serve(self, connection: Connection) -> None:
@@ -121,8 +122,8 @@ class Session:
     def _log_problem(self, reason: str) -> None:
         if not self._closing.is_set() and reason not in self._logged_problems:
             self._logged_problems.add(reason)
-            _log.warning("no connection, trying again", to=self._endpoint.name, at=str(self._endpoint), reason=reason)
+            _log.warning("not connected, retrying", to=self._endpoint.name, at=str(self._endpoint), reason=reason)
 
     def _deliver(self, message: Message) -> None:
-        self._connection = message.connection  # it may come before the answer to our subscriptions does
+        self._connection = message.connection  # a message may arrive before the SUBACK
         self._on_message(message)

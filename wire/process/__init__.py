@@ -1,1 +1,1 @@
-"""What every process has: settings, commands, start and stop, log, health, metrics, retries."""
+"""The parts that every process shares: settings, command line, lifecycle, logging, health, metrics, backoff."""

@@ -1,7 +1,7 @@
 """The command line of every program: ``--help``, ``--version`` and ``--check``.
 
-``--help`` lists each setting with its default and its meaning, from the settings class. ``--check`` parses the settings,
-opens what they name, prints what works and what does not, and ends.
+``--help`` lists each setting of the settings class with its default and its meaning. ``--check`` parses the settings,
+opens what they name, prints what works and what does not, and exits.
 """
 
 import argparse
@@ -27,12 +27,12 @@ S = TypeVar("S", bound=Settings)
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One thing that the settings name, and how it is tried."""
+    """One thing that the settings name, such as a camera, and how to try it."""
 
     name: str
     """What it is, such as ``camera``."""
     try_it: Callable[[], str]
-    """Opens it and returns what was found, in one line.
+    """Opens it and returns a one-line description of it.
 
     Raises:
         FacewireError, OSError: it does not work; the message says why.
@@ -57,8 +57,8 @@ class Program(Generic[S]):
         """Run the program and return its exit status."""
         parser = make_parser(self.name, self.summary, self.settings)
         add_check_option(parser)
-        asked = parser.parse_args(arguments)
-        if asked.check:
+        options = parser.parse_args(arguments)
+        if options.check:
             return run_checks(self.settings, self.checks, environ)
         return run(partial(self._start, environ))
 
@@ -90,7 +90,7 @@ def make_parser(name: str, summary: str, settings: type[Settings] | None = None)
 def add_check_option(parser: argparse.ArgumentParser) -> None:
     """Add ``--check`` to a parser."""
     parser.add_argument(
-        "--check", action="store_true", help="try everything that the settings name, print what works, and end"
+        "--check", action="store_true", help="try everything that the settings name, print what works, and exit"
     )
 
 

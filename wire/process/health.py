@@ -1,70 +1,76 @@
-"""Health means progress. A process writes down what hinders it; a container's health check reads it.
+"""Health checks. Each process writes its current problem to a file, and the container's health check reads that file.
 
-``python -m wire.process.health detector`` ends with 0 where the process of that name on this machine makes progress; else with
-1, and a line that says why.
+``python -m wire.process.health detector`` exits with 0 if the newest process of that name on this machine is healthy;
+otherwise it exits with 1 and prints the problem. It runs every few seconds, so it imports little.
 """
 
+import argparse
 import contextlib
 import os
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from wire import __version__
 
 if TYPE_CHECKING:
     from wire.process.lifecycle import Stop
 
-WRITE_SECONDS = 2.0
-STALE_SECONDS = 15.0
-"""A note that is older comes from a process that hangs."""
+WRITE_INTERVAL_SECONDS = 2.0
+MAX_AGE_SECONDS = 15.0
+"""If the file is older, the process hangs."""
 
 
 def write_regularly(process: str, problem: Callable[[], str | None], stop: "Stop") -> None:
-    """Write down, every few seconds and in a thread, what hinders ``process``.
+    """Start a thread that writes the current problem of this process every few seconds.
 
     Args:
-        process: its name.
-        complaint: returns what hinders it, in one line; None where it makes progress.
-        stop: ends it.
+        process: the name of the process.
+        problem: returns why the process is unhealthy, in one line; None if it is healthy.
+        stop: ends the thread.
     """
-    from wire.process.lifecycle import spawn  # noqa: PLC0415 (the check, which runs every few seconds, does without)
+    from wire.process.lifecycle import spawn  # noqa: PLC0415 (the health check itself does not need it)
 
-    note = Path(tempfile.gettempdir()) / f"facewire-{process}-{os.getpid()}.health"
+    file = Path(tempfile.gettempdir()) / f"facewire-{process}-{os.getpid()}.health"
 
     def write() -> None:
         while not stop:
-            part = note.with_suffix(".part")
+            part = file.with_suffix(".part")
             part.write_text(problem() or "")
-            part.replace(note)
-            stop.wait(WRITE_SECONDS)
-        note.unlink(missing_ok=True)
+            part.replace(file)
+            stop.wait(WRITE_INTERVAL_SECONDS)
+        file.unlink(missing_ok=True)
 
     spawn("health", write, stop)
 
 
 def read_problem(process: str) -> str | None:
-    """Return what hinders the newest process of that name on this machine; None where it makes progress."""
+    """Return why the newest process of that name on this machine is unhealthy; None if it is healthy."""
     newest: tuple[float, str] | None = None
-    for note in Path(tempfile.gettempdir()).glob(f"facewire-{process}-*.health"):
-        with contextlib.suppress(FileNotFoundError):  # its process has just ended
-            newest = max(newest or (0.0, ""), (note.stat().st_mtime, note.read_text()))
+    for file in Path(tempfile.gettempdir()).glob(f"facewire-{process}-*.health"):
+        with contextlib.suppress(FileNotFoundError):  # the process has just ended
+            newest = max(newest or (0.0, ""), (file.stat().st_mtime, file.read_text()))
     if newest is None:
         return f"the {process} has not started"
     age = time.time() - newest[0]
-    if age > STALE_SECONDS:
-        return f"the {process} has given no sign of life for {age:.0f} s"
+    if age > MAX_AGE_SECONDS:
+        return f"the {process} has not reported for {age:.0f} s"
     return newest[1] or None
 
 
-def main(arguments: list[str]) -> int:
-    """Tell how the process named in ``arguments`` is, and return the exit status."""
-    if len(arguments) != 1:
-        print("usage: python -m wire.process.health detector|forwarder|pki|s3sink", file=sys.stderr)  # noqa: T201
-        return 2
-    problem = read_problem(arguments[0])
-    print(problem or "healthy")  # noqa: T201
+def main(arguments: Sequence[str]) -> int:
+    """Print the health of the process named in ``arguments``, and return the exit status."""
+    parser = argparse.ArgumentParser(
+        prog="python -m wire.process.health",
+        description="Prints whether a process on this machine is healthy. Exits with 0 if it is, otherwise with 1.",
+    )
+    parser.add_argument("process", help="detector, forwarder, pki or s3sink")
+    parser.add_argument("--version", action="version", version=f"facewire {__version__}")
+    problem = read_problem(parser.parse_args(arguments).process)
+    print(problem or "healthy")  # noqa: T201 (for the operator)
     return 0 if problem is None else 1
 
 

@@ -1,7 +1,8 @@
-"""How a process of Facewire starts, stops and fails.
+"""Starting, stopping and failing of a process.
 
-SIGTERM and SIGINT only set a flag; the loops look at it. A defect in one thread ends the whole process with a
-non-zero status, so that whoever supervises it starts it again: better than a process that looks alive.
+SIGTERM and SIGINT only set a flag, which every loop checks. An unexpected exception in any thread ends the whole
+process with a non-zero status, so that its supervisor restarts it. Otherwise the process would look alive and do
+nothing.
 """
 
 import contextlib
@@ -20,13 +21,13 @@ from wire.errors import ConfigurationError, ExitCode
 from wire.process import log
 
 STOP_SECONDS = 4.0
-"""How long a process may take for what is under way once it has been asked to stop."""
+"""How long a process may take to finish its current work when it is asked to stop."""
 
 P = ParamSpec("P")
 
 
 class Stop:
-    """A flag that says: finish what is under way and end."""
+    """A flag that asks every loop of the process to finish its current work and end."""
 
     def __init__(self) -> None:
         self.event = threading.Event()
@@ -40,29 +41,29 @@ class Stop:
         self.event.set()
 
     def fail(self, failure: BaseException) -> None:
-        """Ask every loop to end because of a failure; the first one decides how the process ends."""
+        """Ask every loop to end because of a failure. The first failure determines the exit status."""
         if self.failure is None:
             self.failure = failure
         self.event.set()
 
     def guard(self, callback: Callable[P, None]) -> Callable[P, None]:
-        """Wrap a callback whose exceptions its caller would swallow: a failure there is a failure of the process."""
+        """Wrap a callback whose caller ignores exceptions, so that an exception in it stops the process."""
 
         def guarded(*args: P.args, **kwargs: P.kwargs) -> None:
             try:
                 callback(*args, **kwargs)
-            except BaseException as failure:  # noqa: BLE001 (none may go unnoticed)
+            except BaseException as failure:  # noqa: BLE001 (reported when the process ends)
                 self.fail(failure)
 
         return guarded
 
     def wait(self, seconds: float | None = None) -> bool:
-        """Wait until asked to stop, at most ``seconds``; tell whether it was asked."""
+        """Wait until asked to stop, for at most ``seconds``. Return whether the process was asked to stop."""
         return self.event.wait(seconds)
 
 
 def spawn(name: str, target: Callable[[], None], stop: Stop) -> threading.Thread:
-    """Start a daemon thread whose unexpected end stops the process."""
+    """Start a daemon thread. An exception in it stops the process."""
     thread = threading.Thread(target=stop.guard(target), name=name, daemon=True)
     thread.start()
     return thread
@@ -71,7 +72,7 @@ def spawn(name: str, target: Callable[[], None], stop: Stop) -> threading.Thread
 def run(main: Callable[[Stop], None]) -> int:
     """Run ``main`` until it returns or fails, and return the exit status of the process.
 
-    A mistake of the operator is printed in one line, without a traceback.
+    A configuration error is printed without a traceback.
     """
     log.configure("info", "console")
     stop = Stop()
@@ -80,18 +81,18 @@ def run(main: Callable[[Stop], None]) -> int:
         main(stop)
         if stop.failure is not None:
             raise stop.failure
-    except ConfigurationError as mistake:
+    except ConfigurationError as error:
         with contextlib.suppress(OSError, ValueError):
-            print(mistake, file=sys.stderr, flush=True)  # noqa: T201 (for people, whatever the log's form)
-        return mistake.exit_code
-    except Exception as defect:  # noqa: BLE001 (told in full, and in the exit status)
-        structlog.get_logger("process").critical("ended by a defect", exc_info=_exc_info(defect))
+            print(error, file=sys.stderr, flush=True)  # noqa: T201 (for the operator, in any log format)
+        return error.exit_code
+    except Exception as error:  # noqa: BLE001 (logged with its traceback, and exit status 70)
+        structlog.get_logger("process").critical("ended by an unexpected error", exc_info=_exc_info(error))
         return ExitCode.SOFTWARE
     return ExitCode.OK
 
 
 def _stop_on_signals(stop: Stop) -> None:
-    """Set ``stop`` from a thread of its own: a handler would run amid whatever the main thread holds a lock for."""
+    """Set ``stop`` from a separate thread. A signal handler could interrupt the main thread while it holds a lock."""
     receiver, sender = socket.socketpair()
     sender.setblocking(False)
     signal.set_wakeup_fd(sender.fileno())
@@ -106,11 +107,11 @@ def _stop_on_signals(stop: Stop) -> None:
     spawn("signals", wait, stop)
 
 
-def leave(status: int) -> NoReturn:
-    """End the process with ``status``, at once.
+def exit_now(status: int) -> NoReturn:
+    """End the process at once with ``status``.
 
-    A thread that sits in a camera's driver or in a connect cannot be interrupted, and would abort the interpreter on
-    its orderly way out. All that matters has been closed by now.
+    A thread that is blocked in a camera driver or in a connect cannot be interrupted, and would abort the interpreter
+    during a regular shutdown. Everything that must be closed has been closed by now.
     """
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(OSError, ValueError, AttributeError):

@@ -1,4 +1,4 @@
-"""Logging, by structlog: one event a line, on standard error, for people or for machines."""
+"""Logging with structlog: one event per line on standard error, as text or as JSON."""
 
 import contextlib
 import logging
@@ -10,21 +10,21 @@ import structlog
 LEVELS = {name: getattr(logging, name.upper()) for name in ("debug", "info", "warning", "error")}
 
 
-def configure(level: str, form: Literal["console", "json"]) -> None:
+def configure(level: str, log_format: Literal["console", "json"]) -> None:
     """Set up logging for the process.
 
     Args:
-        level: one of :data:`LEVELS`; what is below it is not written.
-        form: ``console`` for people, ``json`` for one JSON object a line.
+        level: the least severe level that is logged; one of :data:`LEVELS`.
+        log_format: ``console`` for text, ``json`` for one JSON object per line.
     """
     shared: list[structlog.typing.Processor] = [
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
-    if form == "json":
+    if log_format == "json":
         shared += [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
     else:
-        # A plain traceback: a rich one would print local variables, secrets among them.
+        # A rich traceback would print local variables, which may contain secrets.
         renderer = structlog.dev.ConsoleRenderer(
             colors=sys.stderr is not None and sys.stderr.isatty(),
             pad_event_to=32,
@@ -34,13 +34,13 @@ def configure(level: str, form: Literal["console", "json"]) -> None:
     structlog.configure(
         processors=shared,
         wrapper_class=structlog.make_filtering_bound_logger(LEVELS[level]),
-        logger_factory=structlog.PrintLoggerFactory(_Careful(sys.stderr)),  # type: ignore[arg-type]
+        logger_factory=structlog.PrintLoggerFactory(_SafeStream(sys.stderr)),  # type: ignore[arg-type]
         cache_logger_on_first_use=False,
     )
 
 
-class _Careful:
-    """Writes to a stream, where that can be written to: a full disk below the log must not stop a camera."""
+class _SafeStream:
+    """Writes to a stream and ignores errors: a full disk that holds the log must not stop a process."""
 
     def __init__(self, stream: TextIO | None) -> None:
         self._stream = stream

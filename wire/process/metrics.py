@@ -1,7 +1,7 @@
-"""Serves Prometheus metrics over HTTP where ``METRICS_PORT`` is set.
+"""Serves Prometheus metrics over HTTP if ``METRICS_PORT`` is set.
 
-Each process has a collector of its own, in its module ``metrics``. A collector reads the counts of the process when
-Prometheus asks for them.
+Each process has its own collector, in its module ``metrics``. The collector reads the counters of the process when
+Prometheus requests them.
 """
 
 from prometheus_client import CollectorRegistry, start_http_server
@@ -10,14 +10,14 @@ from wire.errors import ConfigurationError
 
 
 def serve(port: int | None, registry: CollectorRegistry) -> None:
-    """Serve the metrics of ``registry`` on ``port``, in a thread; None: do not serve them.
+    """Serve the metrics of ``registry`` on ``port`` in a thread. If ``port`` is None, do nothing.
 
     Raises:
-        ConfigurationError: another process uses the port.
+        ConfigurationError: the port is already in use.
     """
     if port is None:
         return
     try:
         start_http_server(port, registry=registry)
     except OSError as error:
-        raise ConfigurationError(f"METRICS_PORT is '{port}': expected a port that is free ({error.strerror})") from None
+        raise ConfigurationError(f"METRICS_PORT is '{port}': expected a free port ({error.strerror})") from None

@@ -1,1 +1,1 @@
-"""What an operator does with the bucket: policy, retention, deletion. The sink itself can do none of it."""
+"""Administration of the bucket by an operator: policy, retention, deletion. The sink itself may not do any of it."""

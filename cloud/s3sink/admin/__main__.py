@@ -1,8 +1,8 @@
-"""``python -m cloud.s3sink.admin``: what an operator does with the bucket. The sink itself can do none of it.
+"""``python -m cloud.s3sink.admin``: administer the bucket. The sink itself may not do any of it.
 
-policy     print the IAM policy with which the sink works, and without any of whose statements it does not
-lifecycle  print a lifecycle by which faces are deleted after some days
-delete     delete a device's faces, a day's, or a single one
+policy     print the smallest IAM policy that the sink needs
+lifecycle  print a lifecycle configuration that deletes faces after some days
+delete     delete the faces of a device, a camera or a day, or a single face
 """
 
 import argparse
@@ -21,41 +21,41 @@ from cloud.s3sink.settings import BucketSettings
 from wire import topics
 from wire.errors import ConfigurationError, ExitCode
 from wire.process.command import make_parser
-from wire.process.lifecycle import Stop, leave, run
+from wire.process.lifecycle import Stop, exit_now, run
 
 
 def main(arguments: list[str], environ: Mapping[str, str], stop: Stop) -> None:
-    """Do what ``arguments`` ask for.
+    """Run the command in ``arguments``.
 
     Raises:
-        ConfigurationError: a setting is wrong, or S3 does not let us.
+        ConfigurationError: a setting is wrong, or S3 denies the request.
     """
-    asked = _parser().parse_args(arguments)
+    options = _parser().parse_args(arguments)
     settings = BucketSettings.from_environment(environ)
-    if asked.command == "policy":
-        print(json.dumps(policies.sink_policy(settings, asked.partition), indent=2))
-    elif asked.command == "lifecycle":
-        print(json.dumps(policies.lifecycle(settings, asked.days), indent=2))
+    if options.command == "policy":
+        print(json.dumps(policies.sink_policy(settings, options.partition), indent=2))
+    elif options.command == "lifecycle":
+        print(json.dumps(policies.lifecycle(settings, options.days), indent=2))
     else:
-        _delete(settings, asked)
+        _delete(settings, options)
 
 
-def _delete(settings: BucketSettings, asked: argparse.Namespace) -> None:
-    choice = deletion.Choice(asked.device, asked.camera, asked.date, asked.face)
-    if choice == deletion.Choice():
-        raise ConfigurationError("delete: expected --device, --camera, --date or --face, lest everything goes")
+def _delete(settings: BucketSettings, options: argparse.Namespace) -> None:
+    criteria = deletion.Criteria(options.device, options.camera, options.date, options.face)
+    if criteria == deletion.Criteria():
+        raise ConfigurationError("delete: expected --device, --camera, --date or --face")
     bucket, prefix = settings.s3_bucket, settings.s3_prefix
     try:
         client = boto3.client("s3")
-        if asked.yes:
-            deleted = deletion.delete(client, bucket, deletion.find(client, bucket, prefix, choice))
+        if options.yes:
+            deleted = deletion.delete(client, bucket, deletion.find(client, bucket, prefix, criteria))
             print(f"{deleted} deleted")
             return
         count = size = 0
-        for found in deletion.find(client, bucket, prefix, choice):
-            print(f"s3://{bucket}/{found.key}")
-            count, size = count + 1, size + found.size
-        print(f"{count} objects, {size} bytes. Nothing is deleted yet: say --yes", file=sys.stderr)
+        for version in deletion.find(client, bucket, prefix, criteria):
+            print(f"s3://{bucket}/{version.key}")
+            count, size = count + 1, size + version.size
+        print(f"{count} objects, {size} bytes. Nothing has been deleted; to delete them, add --yes", file=sys.stderr)
     except (BotoCoreError, ClientError, ValueError) as error:
         raise ConfigurationError(f"S3_BUCKET is '{bucket}': {error}", ExitCode.NO_PERMISSION) from None
 
@@ -63,16 +63,18 @@ def _delete(settings: BucketSettings, asked: argparse.Namespace) -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = make_parser("cloud.s3sink.admin", "Prints policies for the bucket, and deletes faces.", BucketSettings)
     commands = parser.add_subparsers(dest="command", required=True)
-    policy = commands.add_parser("policy", help="print the IAM policy that the sink needs, and no more")
+    policy = commands.add_parser("policy", help="print the smallest IAM policy that the sink needs")
     policy.add_argument("--partition", choices=("aws", "aws-cn", "aws-us-gov"), default="aws")
-    lifecycle = commands.add_parser("lifecycle", help="print a lifecycle that deletes faces after some days")
-    lifecycle.add_argument("--days", type=_days, required=True, help="how long a face is kept")
-    delete = commands.add_parser("delete", help="delete faces; without --yes: list them")
-    delete.add_argument("--device", type=_name, help="all of a device's, those in quarantine too")
-    delete.add_argument("--camera", type=_name, help="of this camera only")
-    delete.add_argument("--date", type=_date, help="of this day only, as in the key: 2026-11-22")
-    delete.add_argument("--face", help="the one with this id, which ends its key")
-    delete.add_argument("--yes", action="store_true", help="delete, instead of only listing")
+    lifecycle = commands.add_parser(
+        "lifecycle", help="print a lifecycle configuration that deletes faces after some days"
+    )
+    lifecycle.add_argument("--days", type=_days, required=True, help="days until a face is deleted")
+    delete = commands.add_parser("delete", help="delete faces; without --yes, only list them")
+    delete.add_argument("--device", type=_name, help="only faces of this device, including those in quarantine")
+    delete.add_argument("--camera", type=_name, help="only faces of this camera")
+    delete.add_argument("--date", type=_date, help="only faces of this day, as in the key: 2026-11-22")
+    delete.add_argument("--face", help="only the face with this id, as in the key")
+    delete.add_argument("--yes", action="store_true", help="delete the faces instead of listing them")
     return parser
 
 
@@ -96,4 +98,4 @@ def _days(text: str) -> int:
 
 
 if __name__ == "__main__":
-    leave(run(partial(main, sys.argv[1:], os.environ)))
+    exit_now(run(partial(main, sys.argv[1:], os.environ)))

@@ -1,4 +1,4 @@
-"""Deletes faces: a device's, a camera's, a day's, or a single one; with every version that the bucket keeps of them."""
+"""Deletes the faces of a device, a camera or a day, or a single face, with all their versions in the bucket."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,64 +13,64 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
     from mypy_boto3_s3.type_defs import ObjectIdentifierTypeDef
 
-_BATCH = 1000
-"""Objects that S3 deletes in one request."""
+_MAX_BATCH = 1000
+"""Maximum number of objects that S3 deletes in one request."""
 
 
 @dataclass(frozen=True, slots=True)
-class Choice:
-    """Which faces; what is None is not asked for."""
+class Criteria:
+    """Which faces to delete. A criterion that is None is ignored."""
 
     device: str | None = None
     camera: str | None = None
     day: date | None = None
-    """Of capture, UTC; in quarantine: of arrival."""
+    """Day of capture in UTC; of arrival for objects in quarantine."""
     face_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class ObjectVersion:
     """One version of one object."""
 
     key: str
     version: str
     size: int
-    """Bytes."""
+    """Size in bytes."""
 
 
-def find(client: "S3Client", bucket: str, prefix: str, choice: Choice) -> Iterator[Found]:
-    """Yield every version of every object that ``choice`` means, those in quarantine too.
+def find(client: "S3Client", bucket: str, prefix: str, criteria: Criteria) -> Iterator[ObjectVersion]:
+    """Yield every version of every object that matches ``criteria``.
 
-    What is in quarantine has no camera and no id: it is looked at where neither is asked for.
+    Objects in quarantine have no camera and no id, so they match only if neither is given.
 
     Raises:
-        ConfigurationError: the id is not that of a face.
+        ConfigurationError: the id is not valid.
     """
-    day = choice.day if choice.face_id is None else _day_of(choice.face_id)
-    levels = [("device", choice.device), ("camera", choice.camera), ("date", None if day is None else f"{day}")]
+    day = criteria.day if criteria.face_id is None else _day_of(criteria.face_id)
+    levels = [("device", criteria.device), ("camera", criteria.camera), ("date", None if day is None else f"{day}")]
     folders = list(_folders(client, bucket, f"{prefix}/", levels))
-    if choice.camera is None and choice.face_id is None:
+    if criteria.camera is None and criteria.face_id is None:
         folders += _folders(client, bucket, f"{prefix}/quarantine/", [levels[0], levels[2]])
-    ending = "" if choice.face_id is None else f"-{choice.face_id}.jpg"
+    suffix = "" if criteria.face_id is None else f"-{criteria.face_id}.jpg"
     for folder in folders:
-        yield from (found for found in _versions(client, bucket, folder) if found.key.endswith(ending))
+        yield from (version for version in _versions(client, bucket, folder) if version.key.endswith(suffix))
 
 
-def delete(client: "S3Client", bucket: str, found: Iterator[Found]) -> int:
-    """Delete what was found, and return how many versions that were.
+def delete(client: "S3Client", bucket: str, versions: Iterator[ObjectVersion]) -> int:
+    """Delete ``versions``, and return their number.
 
     Raises:
-        ConfigurationError: S3 has refused to delete one; the others of its thousand are gone.
+        ConfigurationError: S3 refused to delete a version. The others of the same request are deleted.
     """
     deleted = 0
-    while some := list(islice(found, _BATCH)):
-        doomed: list[ObjectIdentifierTypeDef] = [{"Key": one.key, "VersionId": one.version} for one in some]
-        errors = client.delete_objects(Bucket=bucket, Delete={"Objects": doomed, "Quiet": True}).get("Errors", [])
-        deleted += len(some) - len(errors)
+    while batch := list(islice(versions, _MAX_BATCH)):
+        identifiers: list[ObjectIdentifierTypeDef] = [{"Key": item.key, "VersionId": item.version} for item in batch]
+        errors = client.delete_objects(Bucket=bucket, Delete={"Objects": identifiers, "Quiet": True}).get("Errors", [])
+        deleted += len(batch) - len(errors)
         if errors:
             first = errors[0]
             raise ConfigurationError(
-                f"{len(errors)} of {len(some)} objects were not deleted, {deleted} were; the first: "
+                f"{len(errors)} of {len(batch)} objects were not deleted, {deleted} were; the first: "
                 f"{first.get('Key')}: {first.get('Code')}: {first.get('Message')}",
                 ExitCode.NO_PERMISSION,
             )
@@ -78,7 +78,7 @@ def delete(client: "S3Client", bucket: str, found: Iterator[Found]) -> int:
 
 
 def _folders(client: "S3Client", bucket: str, start: str, levels: list[tuple[str, str | None]]) -> Iterator[str]:
-    """Yield the prefixes below ``start`` that the levels lead to; a level without a value is all that there are."""
+    """Yield the prefixes below ``start`` that match ``levels``. A level without a value matches every value."""
     if not levels:
         yield start
         return
@@ -94,17 +94,17 @@ def _folders(client: "S3Client", bucket: str, start: str, levels: list[tuple[str
             yield from _folders(client, bucket, folder["Prefix"], rest)
 
 
-def _versions(client: "S3Client", bucket: str, folder: str) -> Iterator[Found]:
-    """Yield every version and every marker of a deletion: a marker left behind would still tell of the face."""
+def _versions(client: "S3Client", bucket: str, folder: str) -> Iterator[ObjectVersion]:
+    """Yield every version and every delete marker. A remaining marker would reveal that there was a face."""
     for page in client.get_paginator("list_object_versions").paginate(Bucket=bucket, Prefix=folder):
         for version in page.get("Versions", []):
-            yield Found(version["Key"], version["VersionId"], version.get("Size", 0))
+            yield ObjectVersion(version["Key"], version["VersionId"], version.get("Size", 0))
         for marker in page.get("DeleteMarkers", []):
-            yield Found(marker["Key"], marker["VersionId"], 0)
+            yield ObjectVersion(marker["Key"], marker["VersionId"], 0)
 
 
 def _day_of(face_id: str) -> date:
     try:
         return face.time_of_id(face_id, version=8 if face_id[14:15] == "8" else 7).date()
     except BadMessage as error:
-        raise ConfigurationError(f"--face is '{face_id}': expected the id that ends a key ({error})") from None
+        raise ConfigurationError(f"--face is '{face_id}': expected the id at the end of a key ({error})") from None

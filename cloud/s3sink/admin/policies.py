@@ -1,7 +1,7 @@
-"""What an operator tells AWS of the bucket: who may do what, and for how long faces are kept. Pure; nothing is sent.
+"""The IAM policy of the sink and the lifecycle configuration of the bucket, as JSON documents. Does no I/O.
 
-Sources: the actions that PutObject and HeadBucket ask for are those of the «Service Authorization Reference»; the
-lifecycle's form is that of ``put-bucket-lifecycle-configuration``.
+Sources: the actions that PutObject and HeadBucket require are in AWS's «Service Authorization Reference»; the format of
+the lifecycle is that of ``put-bucket-lifecycle-configuration``.
 """
 
 from typing import Any
@@ -11,14 +11,14 @@ from cloud.s3sink.settings import BucketSettings
 MAX_DAYS = 36_500
 
 Document = dict[str, Any]
-"""As JSON has it."""
+"""A JSON document."""
 
 
 def sink_policy(settings: BucketSettings, partition: str = "aws") -> Document:
-    """Return the IAM policy with which the sink works, and without any statement of which it does not.
+    """Return the smallest IAM policy that the sink needs.
 
     Args:
-        settings: the bucket, the prefix and the KMS key, if there is one.
+        settings: the bucket, the prefix and the KMS key.
         partition: ``aws``, ``aws-cn`` or ``aws-us-gov``.
     """
     bucket = f"arn:{partition}:s3:::{settings.s3_bucket}"
@@ -30,8 +30,8 @@ def sink_policy(settings: BucketSettings, partition: str = "aws") -> Document:
             "Resource": f"{bucket}/{settings.s3_prefix}/*",
         },
         {
-            # HeadBucket, by which the sink sees at its start whether the bucket is there.
-            "Sid": "SeeThatTheBucketIsThere",
+            # For HeadBucket: the sink checks at the start that the bucket exists.
+            "Sid": "CheckBucket",
             "Effect": "Allow",
             "Action": "s3:ListBucket",
             "Resource": bucket,
@@ -50,9 +50,9 @@ def sink_policy(settings: BucketSettings, partition: str = "aws") -> Document:
 
 
 def lifecycle(settings: BucketSettings, days: int) -> Document:
-    """Return the bucket's lifecycle by which everything below the prefix is deleted ``days`` after it was stored.
+    """Return a lifecycle configuration that deletes each object below the prefix ``days`` after it was written.
 
-    Earlier versions, where the bucket keeps them, go a day later. What is in quarantine is below the prefix too.
+    That includes objects in quarantine. In a versioned bucket, earlier versions are deleted a day later.
     """
     return {
         "Rules": [
