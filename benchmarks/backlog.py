@@ -21,7 +21,8 @@ from demo.program import await_true
 from demo.stack import CAMERA, Stack
 from edge.detector.delivery.outbox import Outbox
 from wire import face, status, topics
-from wire.mqtt.connection import ConnectOptions, Message
+from wire.mqtt.connect_options import ConnectOptions
+from wire.mqtt.connection import Message
 from wire.mqtt.endpoint import Endpoint
 from wire.mqtt.session import Session
 from wire.process import log

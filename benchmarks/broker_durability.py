@@ -17,7 +17,8 @@ from benchmarks.measure import benchmark_parser, show
 from demo.ports import HOST, free_port
 from demo.program import ROOT, Program, await_true, find_program, listens
 from edge.detector.delivery.outbox import Outbox
-from wire.mqtt.connection import ConnectOptions, Message
+from wire.mqtt.connect_options import ConnectOptions
+from wire.mqtt.connection import Message
 from wire.mqtt.endpoint import Endpoint
 from wire.mqtt.session import Session
 from wire.process import log

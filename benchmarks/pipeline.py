@@ -24,7 +24,8 @@ from demo.ports import HOST
 from demo.program import await_true
 from demo.stack import BUCKET, CHAIN, DEVICE, Stack
 from wire import face, topics
-from wire.mqtt.connection import ConnectOptions, Message
+from wire.mqtt.connect_options import ConnectOptions
+from wire.mqtt.connection import Message
 from wire.mqtt.endpoint import Endpoint
 from wire.mqtt.session import Session
 from wire.process import log

@@ -10,7 +10,8 @@ from typing import Any
 from demo.ports import HOST
 from demo.stack import BUCKET, CAMERA, Stack
 from wire import status, topics
-from wire.mqtt.connection import ConnectOptions, Message
+from wire.mqtt.connect_options import ConnectOptions
+from wire.mqtt.connection import Message
 from wire.mqtt.endpoint import Endpoint
 from wire.mqtt.session import Session
 from wire.process.lifecycle import Stop

@@ -14,7 +14,8 @@ from demo.ports import HOST
 from demo.program import await_true
 from wire import face
 from wire.face import Face
-from wire.mqtt.connection import ConnectOptions, Message
+from wire.mqtt.connect_options import ConnectOptions
+from wire.mqtt.connection import Message
 from wire.mqtt.endpoint import Endpoint
 from wire.mqtt.session import Session
 from wire.mqtt.tls import TlsFiles

@@ -26,7 +26,8 @@ from tests.builders import Peer, make_face, make_jpeg
 from wire import face, topics
 from wire.errors import LinkLost, NotTrusted, Refused
 from wire.face import Face
-from wire.mqtt.connection import Connection, ConnectOptions, Message, Will
+from wire.mqtt.connect_options import ConnectOptions, Will
+from wire.mqtt.connection import Connection, Message
 from wire.mqtt.endpoint import Endpoint
 from wire.mqtt.properties import Properties
 from wire.mqtt.tls import TlsFiles

@@ -22,7 +22,8 @@ from tests.builders import Peer
 from tests.cloud import Cloud
 from wire.errors import LinkLost, NotTrusted, Refused
 from wire.mqtt.client import PAHO_VERSION, Client
-from wire.mqtt.connection import NO_MATCHING_SUBSCRIBERS, SUCCESS, Connection, ConnectOptions, Message, Will
+from wire.mqtt.connect_options import ConnectOptions, Will
+from wire.mqtt.connection import NO_MATCHING_SUBSCRIBERS, SUCCESS, Connection, Message
 from wire.mqtt.endpoint import Endpoint
 from wire.mqtt.properties import Properties
 from wire.mqtt.tls import TlsFiles, tls_problem

@@ -10,44 +10,36 @@ completes the work of a command that was interrupted.
 
 import shutil
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from hashlib import sha256
 from pathlib import Path
-from typing import TypeVar
 
 import structlog
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature
 
 from cloud.pki import atomic_files
 from cloud.pki.acl import BROKER, SINK, acl
 from cloud.pki.certificates import (
     CERTIFICATE_DAYS,
     CLIENT,
-    SERVER,
     Identity,
-    Key,
-    hosts_of,
     issue,
     load_key,
     make_authority,
     make_crl,
     make_key,
-    name_of,
     needs_renewal,
-    normalize_host,
-    now,
     pem,
 )
 from cloud.pki.device_bundle import DeviceBundle
+from cloud.pki.own_certificate import OwnCertificate
 from cloud.pki.registry import Issued, Registry
 from wire import topics
 from wire.errors import ConfigurationError
 
-RENEW_AHEAD = timedelta(days=30)
 INTERNAL_HOSTS = ("broker", "cloud-broker", "localhost", "127.0.0.1", "::1")
 """Names and addresses of the broker for clients on its own host and in its Docker network."""
 STAMPED_FILES = ("ca.pem", "server.pem", "server-key.pem", "crl.pem", "acl.conf")
@@ -57,7 +49,6 @@ TEMPORARY_DAYS = 5 / 1440
 """Validity of a temporary certificate: five minutes."""
 
 Reason = x509.ReasonFlags
-T = TypeVar("T")
 
 _log = structlog.get_logger("pki")
 
@@ -70,8 +61,8 @@ class Authority:
         self.broker, self.sink = folder / "broker", folder / "sink"
         self._own = folder / "authority"
         self.devices = self._own / "devices"
-        self._server = _CertificateFiles(self.broker / "server.pem", self.broker / "server-key.pem")
-        self._client = _CertificateFiles(self.sink / "cert.pem", self.sink / "key.pem")
+        self._server = OwnCertificate(BROKER, self.broker / "server.pem", self.broker / "server-key.pem")
+        self._client = OwnCertificate(SINK, self.sink / "cert.pem", self.sink / "key.pem")
         self._registry = Registry(self._own)
 
     def ensure(self, public_hosts: Sequence[str]) -> None:
@@ -87,8 +78,8 @@ class Authority:
             atomic_files.make_folder(folder)
         with self._locked():
             ca = self._ensure_authority()
-            self._renew(ca, self._server, BROKER, {*public_hosts, *INTERNAL_HOSTS})
-            self._renew(ca, self._client, SINK, set())
+            self._server.renew(ca, {*public_hosts, *INTERNAL_HOSTS})
+            self._client.renew(ca, set())
             atomic_files.write_if_changed(self.sink / "ca.pem", pem(ca.certificate))
             atomic_files.write_if_changed(self.broker / "ca.pem", pem(ca.certificate))
             crl = self._registry.crl()
@@ -214,23 +205,6 @@ class Authority:
                 f"PKI_FOLDER is '{self.folder}': expected the authority's certificate and key there ({error})"
             ) from None
 
-    def _renew(self, ca: Identity, files: "_CertificateFiles", name: str, hosts: set[str]) -> None:
-        """Issue a certificate for the broker or the sink, if the present one is missing, wrong or expires soon.
-
-        The key is kept, so that certificate and key match at any time.
-        """
-        key = _load_or_none(files.key, load_key)
-        current = _load_or_none(files.certificate, x509.load_pem_x509_certificate)
-        if key is None:
-            key = make_key()
-            atomic_files.write(files.key, pem(key))
-        if current is not None and _is_current(current, ca, name, key, hosts):
-            return
-        purposes = [SERVER, CLIENT] if hosts else [CLIENT]
-        certificate = issue(ca, name, key, purposes, hosts=sorted(hosts))
-        atomic_files.write(files.certificate, pem(certificate))
-        _log.info("issued", name=name, hosts=sorted(hosts), expires=certificate.not_valid_after_utc.isoformat())
-
     def _publish(self) -> None:
         """Update the broker's files, the stamp last."""
         atomic_files.write_if_changed(self.broker / "acl.conf", acl(self._registry.active_devices()).encode())
@@ -251,33 +225,6 @@ class TemporaryCertificates:
     """A valid certificate: a client with it replaces the device's connection."""
 
 
-@dataclass(frozen=True, slots=True)
-class _CertificateFiles:
-    certificate: Path
-    key: Path
-
-
 def _issue_temporary(ca: Identity, name: str) -> Identity:
     key = make_key()
     return Identity(issue(ca, name, key, [CLIENT], days=TEMPORARY_DAYS), key)
-
-
-def _load_or_none(path: Path, parse: Callable[[bytes], T]) -> T | None:
-    """Load a file of the broker or the sink. Return None if it is missing or damaged."""
-    try:
-        return parse(path.read_bytes())
-    except (FileNotFoundError, ValueError):
-        return None
-
-
-def _is_current(current: x509.Certificate, ca: Identity, name: str, key: Key, hosts: set[str]) -> bool:
-    try:
-        current.verify_directly_issued_by(ca.certificate)
-    except (ValueError, InvalidSignature):
-        return False
-    return (
-        name_of(current) == name
-        and current.public_key() == key.public_key()
-        and current.not_valid_after_utc - now() > RENEW_AHEAD
-        and (not hosts or hosts_of(current) == {normalize_host(host) for host in hosts})
-    )

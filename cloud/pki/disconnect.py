@@ -17,7 +17,8 @@ from cloud.pki import atomic_files
 from cloud.pki.authority import TemporaryCertificates
 from cloud.pki.certificates import Identity, pem
 from wire.errors import LinkLost, NotTrusted, Refused
-from wire.mqtt.connection import Connection, ConnectOptions, Message
+from wire.mqtt.connect_options import ConnectOptions
+from wire.mqtt.connection import Connection, Message
 from wire.mqtt.endpoint import Endpoint
 from wire.mqtt.tls import TlsFiles
 

@@ -18,7 +18,8 @@ from cloud.s3sink.objects import UNKNOWN_DEVICE, S3Object, make_object, make_qua
 from cloud.s3sink.settings import SinkSettings
 from wire import topics
 from wire.mqtt.certificate_expiry import CertificateExpiry
-from wire.mqtt.connection import ConnectOptions, Message
+from wire.mqtt.connect_options import ConnectOptions
+from wire.mqtt.connection import Message
 from wire.mqtt.properties import Properties
 from wire.mqtt.session import Session
 from wire.process.lifecycle import STOP_SECONDS, Stop, spawn

@@ -1,7 +1,7 @@
 """The checks of ``python -m edge.detector --check``: camera, model, outbox and local broker."""
 
 from edge.detector.camera.source import open_camera
-from edge.detector.delivery.outbox import inspect
+from edge.detector.delivery.outbox_file import inspect
 from edge.detector.model.yunet import MODEL, FaceDetector
 from edge.detector.settings import DetectorSettings, without_credentials
 from wire.errors import ConfigurationError, ExitCode

@@ -11,7 +11,8 @@ from edge.forwarder.relay import MAX_UNACKNOWLEDGED, Relay
 from edge.forwarder.settings import ForwarderSettings
 from wire import status, topics
 from wire.mqtt.certificate_expiry import CertificateExpiry
-from wire.mqtt.connection import ConnectOptions, Message, Will
+from wire.mqtt.connect_options import ConnectOptions, Will
+from wire.mqtt.connection import Message
 from wire.mqtt.properties import Properties
 from wire.mqtt.session import Session
 from wire.process.lifecycle import STOP_SECONDS, Stop

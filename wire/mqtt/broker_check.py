@@ -2,7 +2,8 @@
 
 import os
 
-from wire.mqtt.connection import Connection, ConnectOptions
+from wire.mqtt.connect_options import ConnectOptions
+from wire.mqtt.connection import Connection
 from wire.mqtt.endpoint import Endpoint
 
 _CLOSE_SECONDS = 1.0

@@ -19,6 +19,7 @@ from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from wire.errors import ConfigurationError, LinkLost, NotTrusted, Refused
 from wire.mqtt.client import MIN_FAILURE_CODE, Client, reason_text
+from wire.mqtt.connect_options import ConnectOptions
 from wire.mqtt.endpoint import Endpoint
 from wire.mqtt.properties import NO_PROPERTIES, Properties
 from wire.mqtt.tls import tls_problem
@@ -34,32 +35,6 @@ _PACKET_TOO_LARGE = 0x95
 _FIXED_HEADER_BYTES = 5
 _RESPONSE_SECONDS = 10.0
 """Maximum wait for CONNACK and for SUBACK."""
-
-
-@dataclass(frozen=True, slots=True)
-class Will:
-    """The message that the broker publishes when the connection ends, for whatever reason."""
-
-    topic: str
-    payload: bytes
-    retain: bool = True
-
-
-@dataclass(frozen=True, slots=True)
-class ConnectOptions:
-    """The options of a connection."""
-
-    client_id: str
-    will: Will | None = None
-    receive_maximum: int = 64
-    """Maximum number of unacknowledged QoS 1 and 2 messages that the broker may send.
-
-    Mosquitto 2.0 respects it only until the first acknowledgement; after that it sends as many messages again for each
-    acknowledgement. Under a flood, the number of messages in memory is bounded by the broker's ``max_queued_bytes``.
-    """
-    session_expiry_seconds: int = 0
-    """How long the broker keeps the subscriptions and messages of a disconnected client."""
-    keepalive_seconds: int = 10
 
 
 @dataclass(slots=True, eq=False)

@@ -12,7 +12,8 @@ from concurrent.futures import Future
 import structlog
 
 from wire.errors import FacewireError, LinkLost
-from wire.mqtt.connection import Connection, ConnectOptions, Message
+from wire.mqtt.connect_options import ConnectOptions
+from wire.mqtt.connection import Connection, Message
 from wire.mqtt.endpoint import Endpoint
 from wire.mqtt.properties import NO_PROPERTIES, Properties
 from wire.process.backoff import delay_seconds

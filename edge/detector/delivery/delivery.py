@@ -18,7 +18,8 @@ from edge.detector.settings import DetectorSettings
 from wire import status, topics
 from wire.errors import BadMessage, Refused
 from wire.face import Face, encode, format_time, time_of_id
-from wire.mqtt.connection import ConnectOptions, Message, Will
+from wire.mqtt.connect_options import ConnectOptions, Will
+from wire.mqtt.connection import Message
 from wire.mqtt.session import Session
 from wire.process.lifecycle import STOP_SECONDS, Stop, spawn
 
