@@ -35,8 +35,8 @@ from cloud.pki.certificates import (
     pem,
 )
 from cloud.pki.device_bundle import DeviceBundle
-from cloud.pki.own_certificate import OwnCertificate
 from cloud.pki.registry import Issued, Registry
+from cloud.pki.service_certificate import ServiceCertificate
 from wire import topics
 from wire.errors import ConfigurationError
 
@@ -61,8 +61,8 @@ class Authority:
         self.broker, self.sink = folder / "broker", folder / "sink"
         self._own = folder / "authority"
         self.devices = self._own / "devices"
-        self._server = OwnCertificate(BROKER, self.broker / "server.pem", self.broker / "server-key.pem")
-        self._client = OwnCertificate(SINK, self.sink / "cert.pem", self.sink / "key.pem")
+        self._server = ServiceCertificate(BROKER, self.broker / "server.pem", self.broker / "server-key.pem")
+        self._client = ServiceCertificate(SINK, self.sink / "cert.pem", self.sink / "key.pem")
         self._registry = Registry(self._own)
 
     def ensure(self, public_hosts: Sequence[str]) -> None:
@@ -156,7 +156,7 @@ class Authority:
         return temporary
 
     @property
-    def own_certificates(self) -> tuple[Path, Path]:
+    def service_certificates(self) -> tuple[Path, Path]:
         """The files of the broker's and of the sink's certificate."""
         return self._server.certificate, self._client.certificate
 

@@ -18,7 +18,7 @@ class AuthorityCollector(Collector):
 
     def __init__(self, authority: Authority) -> None:
         names = ("broker", "sink")
-        self._certificates = dict(zip(names, map(CertificateExpiry, authority.own_certificates), strict=True))
+        self._certificates = dict(zip(names, map(CertificateExpiry, authority.service_certificates), strict=True))
 
     def collect(self) -> Iterable[Metric]:
         """Return the one metric, with a label for each certificate."""

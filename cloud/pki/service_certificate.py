@@ -34,7 +34,7 @@ _log = structlog.get_logger("pki")
 
 
 @dataclass(frozen=True, slots=True)
-class OwnCertificate:
+class ServiceCertificate:
     """A certificate and its key, in files that the broker or the sink reads."""
 
     name: str
