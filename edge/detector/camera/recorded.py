@@ -20,8 +20,8 @@ IMAGE_SUFFIXES = frozenset((".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".
 _log = structlog.get_logger("camera")
 
 
-class VideoFile:
-    """A video file. Its frames keep their intervals; the first is captured when the file is opened."""
+class Recording:
+    """A camera that reads files. Every frame is processed."""
 
     is_live = False
     skipped = 0
@@ -34,10 +34,18 @@ class VideoFile:
         self._path, self._loop = path, loop
 
     def frames(self, stop: Stop) -> Iterator[Frame]:
-        """Yield every frame; see :class:`edge.detector.camera.frame.Camera`."""
+        """Yield every readable frame; see :class:`edge.detector.camera.frame.Camera`."""
         yield from self._once(stop)
         while self._loop and not stop:
             yield from self._once(stop)
+
+    def _once(self, stop: Stop) -> Iterator[Frame]:
+        """Yield the frames once, from the first to the last."""
+        raise NotImplementedError
+
+
+class VideoFile(Recording):
+    """A video file. Its frames keep their intervals; the first is captured when the file is opened."""
 
     def _once(self, stop: Stop) -> Iterator[Frame]:
         capture = cv2.VideoCapture(str(self._path), cv2.CAP_FFMPEG)
@@ -64,24 +72,8 @@ class VideoFile:
             capture.release()
 
 
-class ImageFolder:
+class ImageFolder(Recording):
     """A folder of images, in the order of their names. Each image is a separate scene, captured when it is read."""
-
-    is_live = False
-    skipped = 0
-    reopened = 0
-    corrupt = 0
-    ignored = 0
-    reduced_rate = False
-
-    def __init__(self, path: Path, loop: bool) -> None:
-        self._path, self._loop = path, loop
-
-    def frames(self, stop: Stop) -> Iterator[Frame]:
-        """Yield every readable image; see :class:`edge.detector.camera.frame.Camera`."""
-        yield from self._once(stop)
-        while self._loop and not stop:
-            yield from self._once(stop)
 
     def _once(self, stop: Stop) -> Iterator[Frame]:
         count = 0
