@@ -2,7 +2,7 @@
 
 VENV := .venv
 RUN := $(VENV)/bin/python
-BENCHMARKS := pipeline detector outbox backlog broker_durability still_scene startup
+BENCHMARKS := pipeline detector_comparison outbox backlog broker_durability still_scene startup
 
 .PHONY: help demo test test-slow test-all lint audit bench bench-detector bench-all bench-quick chaos compose-test lock upgrade clean
 
@@ -37,7 +37,7 @@ bench: $(VENV)/.ready ## throughput, latency and memory of the whole chain
 	@$(RUN) -m benchmarks.pipeline
 
 bench-detector: $(VENV)/.ready ## the detector beside its peers; LABELS=set.json for accuracy
-	@$(RUN) -m benchmarks.detector $(foreach set,$(LABELS),--labels $(set))
+	@$(RUN) -m benchmarks.detector_comparison $(foreach set,$(LABELS),--labels $(set))
 
 bench-all: $(VENV)/.ready ## every benchmark
 	@for name in $(BENCHMARKS); do $(RUN) -m benchmarks.$$name $(if $(QUICK),--quick) || exit 1; done

@@ -20,7 +20,8 @@ from edge.detector.camera.recorded import ImageFolder, VideoFile
 from edge.detector.camera.source import open_camera
 from edge.detector.settings import without_credentials
 from tests.builders import make_jpeg
-from wire.errors import ConfigurationError, ExitCode
+from wire.errors import ConfigurationError
+from wire.exit_codes import ExitCode
 from wire.process.lifecycle import Stop
 
 

@@ -32,7 +32,7 @@ PROGRAMS: dict[str, type[Settings] | None] = {
     "tests.compose": None,
     "benchmarks.backlog": None,
     "benchmarks.broker_durability": None,
-    "benchmarks.detector": None,
+    "benchmarks.detector_comparison": None,
     "benchmarks.outbox": None,
     "benchmarks.pipeline": None,
     "benchmarks.startup": None,
@@ -54,7 +54,7 @@ def test_every_module_that_can_be_run_is_among_the_programs():
     paths = [path for top in tops for path in (ROOT / top).rglob("*.py")]
     runnable = {path for path in paths if '\nif __name__ == "__main__":' in path.read_text()}
     names = {".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__main__") for path in runnable}
-    assert names == {*PROGRAMS, "benchmarks.peers"}  # benchmarks.detector runs the peers
+    assert names == {*PROGRAMS, "benchmarks.peers"}  # benchmarks.detector_comparison runs the peers
 
 
 @pytest.mark.parametrize("module", PROGRAMS)

@@ -18,7 +18,7 @@ from demo.program import ROOT
 from demo.sheet import evenly
 from demo.watch import Listed, faults
 from edge.detector.model.yunet import FaceDetector
-from wire.errors import ExitCode
+from wire.exit_codes import ExitCode
 
 pytestmark = pytest.mark.usefixtures("stack")  # the servers' programs are here, or the test is not for this machine
 

@@ -22,7 +22,8 @@ from edge.detector.selection.crop import clamp, crop, encode_jpeg
 from edge.detector.selection.scene import WEAK_CONFIDENCE
 from edge.detector.settings import DetectorSettings
 from tests.builders import picture_of
-from wire.errors import ConfigurationError, ExitCode
+from wire.errors import ConfigurationError
+from wire.exit_codes import ExitCode
 from wire.face import Face
 from wire.process.lifecycle import Stop
 

@@ -1,4 +1,4 @@
-"""Exceptions, grouped by who has to act, and the exit codes of the processes.
+"""Exceptions, grouped by who has to act.
 
 FacewireError
 ├── ConfigurationError   the operator: a wrong setting, or a missing model file, camera or bucket
@@ -8,25 +8,7 @@ FacewireError
 └── BadMessage           the sender: the message does not follow the contract
 """
 
-from enum import IntEnum
-
-
-class ExitCode(IntEnum):
-    """Exit codes of the processes. Values above 2 are those of sysexits.h."""
-
-    OK = 0
-    CONFIGURATION = 2
-    """A setting is missing or wrong."""
-    BAD_DATA = 65
-    """A video, a folder of images or a model file exists but cannot be read."""
-    NO_INPUT = 66
-    """The camera, file or folder does not exist."""
-    UNAVAILABLE = 69
-    """The S3 bucket does not exist."""
-    SOFTWARE = 70
-    """A bug in Facewire."""
-    NO_PERMISSION = 77
-    """S3 denies access to the bucket, or the credentials are missing or wrong."""
+from wire.exit_codes import ExitCode
 
 
 class FacewireError(Exception):

@@ -32,7 +32,8 @@ from tenacity import (
 
 from cloud.s3sink.objects import S3Object
 from cloud.s3sink.settings import SinkSettings
-from wire.errors import ConfigurationError, ExitCode, FacewireError
+from wire.errors import ConfigurationError, FacewireError
+from wire.exit_codes import ExitCode
 from wire.process.lifecycle import Stop
 
 if TYPE_CHECKING:

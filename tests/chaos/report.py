@@ -12,7 +12,7 @@ from tests.chaos import ledger
 from tests.chaos.ledger import Balance
 from tests.chaos.run import Run
 from tests.chaos.site import Site
-from wire.errors import ExitCode
+from wire.exit_codes import ExitCode
 
 _SHOWN_IDS = 20
 _EXPECTED_ENDS = frozenset((ExitCode.UNAVAILABLE, ExitCode.NO_PERMISSION))

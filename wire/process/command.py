@@ -14,7 +14,8 @@ from typing import Generic, TypeVar
 import structlog
 
 from wire import __version__
-from wire.errors import ConfigurationError, ExitCode, FacewireError
+from wire.errors import ConfigurationError, FacewireError
+from wire.exit_codes import ExitCode
 from wire.process import log
 from wire.process.lifecycle import Stop, run
 from wire.process.settings import Settings

@@ -17,7 +17,8 @@ from typing import NoReturn, ParamSpec
 
 import structlog
 
-from wire.errors import ConfigurationError, ExitCode
+from wire.errors import ConfigurationError
+from wire.exit_codes import ExitCode
 from wire.process import log
 
 STOP_SECONDS = 4.0

@@ -19,7 +19,8 @@ from botocore.exceptions import BotoCoreError, ClientError
 from cloud.s3sink.admin import deletion, policies
 from cloud.s3sink.settings import BucketSettings
 from wire import topics
-from wire.errors import ConfigurationError, ExitCode
+from wire.errors import ConfigurationError
+from wire.exit_codes import ExitCode
 from wire.process.command import make_parser
 from wire.process.lifecycle import Stop, exit_now, run
 

@@ -7,7 +7,8 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from wire import face
-from wire.errors import BadMessage, ConfigurationError, ExitCode
+from wire.errors import BadMessage, ConfigurationError
+from wire.exit_codes import ExitCode
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client

@@ -16,7 +16,8 @@ import structlog
 
 from edge.detector.camera.corruption import CorruptionFilter
 from edge.detector.camera.frame import Frame
-from wire.errors import ConfigurationError, ExitCode
+from wire.errors import ConfigurationError
+from wire.exit_codes import ExitCode
 from wire.process.backoff import delay_seconds
 from wire.process.lifecycle import Stop
 

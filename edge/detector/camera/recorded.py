@@ -10,7 +10,8 @@ import numpy as np
 import structlog
 
 from edge.detector.camera.frame import Frame, Image
-from wire.errors import ConfigurationError, ExitCode
+from wire.errors import ConfigurationError
+from wire.exit_codes import ExitCode
 from wire.process.lifecycle import Stop
 
 _MAX_STEP_SECONDS = 3600.0

@@ -4,7 +4,8 @@ import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
-from wire.errors import ConfigurationError, ExitCode
+from wire.errors import ConfigurationError
+from wire.exit_codes import ExitCode
 
 FOLDER = Path(__file__).parent
 

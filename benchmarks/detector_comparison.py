@@ -1,7 +1,7 @@
 """Speed and accuracy of the detector beside its peers.
 
-``python -m benchmarks.detector [--labels SET.json ...]``. Each detector runs in a process of its own, and all of them
-in turn, round after round, so that other load on the machine affects all of them. Compare the ratios.
+``python -m benchmarks.detector_comparison [--labels SET.json ...]``. Each detector runs in a process of its own, and
+all of them in turn, round after round, so that other load on the machine affects all of them. Compare the ratios.
 """
 
 import json
@@ -54,7 +54,7 @@ Measured = dict[str, Any]
 
 def main() -> int:
     """Run the requested measurements and print a table for each."""
-    parser = benchmark_parser("benchmarks.detector", __doc__)
+    parser = benchmark_parser("benchmarks.detector_comparison", __doc__)
     parser.add_argument(
         "--labels", type=Path, action="append", default=[], help="a labelled set, as benchmarks.labelled says"
     )
