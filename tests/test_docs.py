@@ -34,7 +34,7 @@ def documented_settings() -> dict[str, str]:
 
 def test_every_setting_is_documented_and_no_other():
     """Those of the processes and those of the compose files."""
-    compose = of_compose_alone("docker-compose.edge.yml") | of_compose_alone("docker-compose.cloud.yml")
+    compose = set().union(*(of_compose_alone(f"docker-compose.{name}.yml") for name in ("edge", "cloud", "jetson")))
     assert set(documented_settings()) == variables(EDGE + CLOUD) | compose
 
 
