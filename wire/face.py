@@ -20,19 +20,8 @@ from wire.topics import Origin
 TYPE = "facewire.face.v1"
 CONTENT_TYPE = "image/jpeg"
 
-REQUIRED = (
-    "specversion",
-    "id",
-    "type",
-    "source",
-    "time",
-    "confidence",
-    "box",
-    "landmarks",
-    "framesize",
-    "track",
-    "model",
-)
+_OF_CLOUDEVENTS = ("specversion", "id", "type", "source", "time")
+REQUIRED = (*_OF_CLOUDEVENTS, "confidence", "box", "landmarks", "framesize", "track", "model")
 OPTIONAL = ("latitude", "longitude")
 ATTRIBUTES = REQUIRED + OPTIONAL
 
@@ -97,11 +86,7 @@ def encode(face: Face) -> Properties:
     if face.latitude is not None and face.longitude is not None:
         attributes["latitude"] = f"{face.latitude:.6f}"
         attributes["longitude"] = f"{face.longitude:.6f}"
-    return Properties(
-        content_type=CONTENT_TYPE,
-        correlation_data=face.id.encode("ascii"),
-        user_properties=tuple(attributes.items()),
-    )
+    return Properties(CONTENT_TYPE, face.id.encode("ascii"), tuple(attributes.items()))
 
 
 def decode(properties: Properties, payload: bytes, origin: Origin) -> Face:
@@ -114,10 +99,9 @@ def decode(properties: Properties, payload: bytes, origin: Origin) -> Face:
     for name in REQUIRED:
         if name not in attributes:
             raise BadMessage(f"attribute {name} is missing")
-    if attributes["specversion"] != "1.0":
-        raise _bad_attribute(attributes, "specversion", "1.0")
-    if attributes["type"] != TYPE:
-        raise _bad_attribute(attributes, "type", TYPE)
+    for name, expected in (("specversion", "1.0"), ("type", TYPE)):
+        if attributes[name] != expected:
+            raise _bad_attribute(attributes, name, expected)
     captured_at = time_of_id(attributes["id"])
     if parse_time(attributes["time"]) != captured_at:
         raise _bad_attribute(attributes, "time", f"the time in id, {format_time(captured_at)}")
@@ -132,6 +116,7 @@ def decode(properties: Properties, payload: bytes, origin: Origin) -> Face:
     if width < 1 or height < 1:
         raise _bad_attribute(attributes, "box", "a width and a height of 1 pixel or more")
     flat = _numbers(attributes, "landmarks", 10, _DECIMAL)
+    right_eye, left_eye, nose, right_mouth, left_mouth = zip(flat[::2], flat[1::2], strict=True)
     if ("latitude" in attributes) != ("longitude" in attributes):
         raise BadMessage("latitude and longitude: expected both or neither")
     return Face(
@@ -141,13 +126,7 @@ def decode(properties: Properties, payload: bytes, origin: Origin) -> Face:
         jpeg=payload,
         confidence=_number_within(attributes, "confidence", 0, 1),
         box=(int(x), int(y), int(width), int(height)),
-        landmarks=(
-            (flat[0], flat[1]),
-            (flat[2], flat[3]),
-            (flat[4], flat[5]),
-            (flat[6], flat[7]),
-            (flat[8], flat[9]),
-        ),
+        landmarks=(right_eye, left_eye, nose, right_mouth, left_mouth),
         framesize=(int(framesize[1]), int(framesize[2])),
         track=int(_number_within(attributes, "track", 0, 999_999_999, _INTEGER)),
         model=attributes["model"],

@@ -84,13 +84,13 @@ def origin_of(cloud_topic: str) -> Origin:
     Raises:
         BadMessage: the topic has another form, or a name in it is not valid.
     """
-    levels = cloud_topic.split("/")
-    if len(levels) != 4 or levels[0] != "devices" or levels[2] != "faces":
-        raise BadMessage(f"topic {cloud_topic!r} is not devices/<device>/faces/<camera>")
-    for level in (levels[1], levels[3]):
-        if not is_name(level):
-            raise BadMessage(f"topic {cloud_topic!r}: {level!r} is not a valid name ({NAME_PATTERN})")
-    return Origin(device=levels[1], camera=levels[3])
+    match cloud_topic.split("/"):
+        case ["devices", device, "faces", camera]:
+            for name in (device, camera):
+                if not is_name(name):
+                    raise BadMessage(f"topic {cloud_topic!r}: {name!r} is not a valid name ({NAME_PATTERN})")
+            return Origin(device, camera)
+    raise BadMessage(f"topic {cloud_topic!r} is not devices/<device>/faces/<camera>")
 
 
 def device_of(cloud_topic: str) -> str | None:

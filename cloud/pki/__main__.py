@@ -55,24 +55,21 @@ def main(arguments: argparse.Namespace, environ: Mapping[str, str], stop: Stop) 
     settings = PkiSettings.from_environment(environ)
     settings.configure_logging()
     try:
-        _run_command(arguments, Authority(settings.pki_folder), settings, stop)
+        authority = Authority(settings.pki_folder)
+        if arguments.command == "init":
+            authority.ensure(settings.hosts)
+        elif arguments.command == "enroll":
+            commands.enroll(authority, settings, arguments.name, arguments.days, arguments.to)
+        elif arguments.command == "revoke":
+            commands.revoke(authority, settings, arguments.name, compromised=arguments.compromised)
+        elif arguments.command == "list":
+            commands.list_certificates(authority)
+        else:
+            serve(authority, settings, stop)
     except OSError as error:
         raise ConfigurationError(
             f"PKI_FOLDER is '{settings.pki_folder}': expected a folder that can be written ({error})"
         ) from None
-
-
-def _run_command(arguments: argparse.Namespace, authority: Authority, settings: PkiSettings, stop: Stop) -> None:
-    if arguments.command == "init":
-        authority.ensure(settings.hosts)
-    elif arguments.command == "enroll":
-        commands.enroll(authority, settings, arguments.name, arguments.days, arguments.to)
-    elif arguments.command == "revoke":
-        commands.revoke(authority, settings, arguments.name, compromised=arguments.compromised)
-    elif arguments.command == "list":
-        commands.list_certificates(authority)
-    else:
-        serve(authority, settings, stop)
 
 
 def serve(authority: Authority, settings: PkiSettings, stop: Stop) -> None:
@@ -94,8 +91,7 @@ def checks(settings: PkiSettings) -> list[Check]:
 
     def try_authority() -> str:
         authority = Authority(settings.pki_folder)
-        devices = authority.active_devices()
-        expires = authority.expires()
+        devices, expires = authority.active_devices(), authority.expires()
         return f"{settings.pki_folder} is valid until {iso_format(expires)}; devices: {len(devices)}"
 
     return [Check("authority", try_authority)]

@@ -5,6 +5,7 @@ that is not listed has no permissions, however it was able to connect.
 """
 
 from collections.abc import Iterable
+from functools import partial
 
 from wire import topics
 
@@ -20,23 +21,14 @@ _HEAD = """\
 
 
 def acl(devices: Iterable[str]) -> str:
-    """Return the contents of Mosquitto's ``acl_file``.
-
-    Args:
-        devices: names of the devices with a valid certificate.
-    """
-    blocks = [_client_block(SINK, reads=[topics.ALL_DEVICES_FACES], writes=[topics.ALL_DEVICES_RECEIPTS])]
-    blocks += [
-        _client_block(
-            device,
-            reads=[topics.to_cloud(device, topics.ALL_RECEIPTS)],
-            writes=[topics.to_cloud(device, topics.ALL_FACES), topics.to_cloud(device, topics.ALL_STATUS)],
-        )
-        for device in sorted(set(devices))
-    ]
-    return "\n".join([_HEAD, *blocks])
+    """Return the contents of Mosquitto's ``acl_file``, given the names of the devices with a valid certificate."""
+    blocks = [_HEAD, _client_block(SINK, reads=topics.ALL_DEVICES_FACES, writes=[topics.ALL_DEVICES_RECEIPTS])]
+    for device in sorted(set(devices)):
+        to_cloud = partial(topics.to_cloud, device)
+        receipts, faces, status = map(to_cloud, (topics.ALL_RECEIPTS, topics.ALL_FACES, topics.ALL_STATUS))
+        blocks.append(_client_block(device, reads=receipts, writes=[faces, status]))
+    return "\n".join(blocks)
 
 
-def _client_block(name: str, *, reads: list[str], writes: list[str]) -> str:
-    lines = [f"user {name}", *(f"topic read {topic}" for topic in reads), *(f"topic write {topic}" for topic in writes)]
-    return "\n".join(lines) + "\n"
+def _client_block(name: str, *, reads: str, writes: list[str]) -> str:
+    return f"user {name}\ntopic read {reads}\n" + "".join(f"topic write {topic}\n" for topic in writes)

@@ -68,9 +68,6 @@ class Authority:
     def ensure(self, public_hosts: Sequence[str]) -> None:
         """Create what is missing, renew what expires soon, and update the broker's files.
 
-        Args:
-            public_hosts: public names and addresses of the broker.
-
         Raises:
             ConfigurationError: a file that cannot be created again is missing or damaged.
         """
@@ -90,12 +87,7 @@ class Authority:
     def enroll(self, device: str, days: float = CERTIFICATE_DAYS) -> DeviceBundle:
         """Issue a certificate to a device. Its earlier certificates stay valid, so that it stays connected.
 
-        Args:
-            device: its name.
-            days: validity of the certificate in days.
-
-        Returns:
-            The files for the device. The authority does not store the device's key.
+        The authority does not store the device's key.
 
         Raises:
             ConfigurationError: the name is not valid, or there is no authority yet.
@@ -114,13 +106,7 @@ class Authority:
         return DeviceBundle(device, pem(ca.certificate), pem(certificate), pem(key), certificate.not_valid_after_utc)
 
     def write_bundle(self, bundle: DeviceBundle, parent: Path, host: str) -> Path:
-        """Write the files for a device into a folder with its name, and return the folder.
-
-        Args:
-            bundle: the result of :meth:`enroll`.
-            parent: where to create the folder.
-            host: name or address of the broker.
-        """
+        """Write the files for a device as :meth:`DeviceBundle.write` does, while no other command runs."""
         with self._locked():
             return bundle.write(parent, host)
 
@@ -135,8 +121,7 @@ class Authority:
     def revoke(self, device: str, reason: x509.ReasonFlags = Reason.cessation_of_operation) -> "TemporaryCertificates":
         """Revoke all certificates and permissions of a device.
 
-        Returns:
-            Temporary certificates in its name, for :func:`cloud.pki.disconnect.disconnect`.
+        Return temporary certificates in its name, for :func:`cloud.pki.disconnect.disconnect`.
 
         Raises:
             ConfigurationError: there is no such device, or there is no authority yet.

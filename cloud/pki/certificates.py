@@ -11,12 +11,7 @@ from ipaddress import ip_address
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import (
-    Encoding,
-    NoEncryption,
-    PrivateFormat,
-    load_pem_private_key,
-)
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, load_pem_private_key
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 AUTHORITY_DAYS = 20 * 365
@@ -53,9 +48,7 @@ def make_key() -> Key:
 def make_authority(key: Key) -> Identity:
     """Return a self-signed authority that may issue certificates, but not for further authorities."""
     name = _name("Facewire authority")
-    builder = _builder(name, name, key.public_key(), AUTHORITY_DAYS)
-    builder = builder.add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-    builder = builder.add_extension(_usage(is_authority=True), critical=True)
+    builder = _builder(name, name, key.public_key(), AUTHORITY_DAYS, is_authority=True)
     return Identity(builder.sign(key, hashes.SHA256()), key)
 
 
@@ -78,9 +71,7 @@ def issue(
         days: validity in days.
         hosts: names and addresses of a server.
     """
-    builder = _builder(_name(name), authority.certificate.subject, key.public_key(), days)
-    builder = builder.add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-    builder = builder.add_extension(_usage(is_authority=False), critical=True)
+    builder = _builder(_name(name), authority.certificate.subject, key.public_key(), days, is_authority=False)
     builder = builder.add_extension(x509.ExtendedKeyUsage(purposes), critical=False)
     authority_key = x509.AuthorityKeyIdentifier.from_issuer_public_key(authority.key.public_key())
     builder = builder.add_extension(authority_key, critical=False)
@@ -173,8 +164,19 @@ def load_key(data: bytes) -> Key:
 
 
 def _builder(
-    subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePublicKey, days: float
+    subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePublicKey, days: float, *, is_authority: bool
 ) -> x509.CertificateBuilder:
+    usage = x509.KeyUsage(
+        digital_signature=not is_authority,
+        key_cert_sign=is_authority,
+        crl_sign=is_authority,
+        content_commitment=False,
+        key_encipherment=False,
+        data_encipherment=False,
+        key_agreement=False,
+        encipher_only=False,
+        decipher_only=False,
+    )
     return (
         x509.CertificateBuilder()
         .subject_name(subject)
@@ -184,6 +186,8 @@ def _builder(
         .not_valid_before(now() - CLOCK_TOLERANCE)
         .not_valid_after(now() + timedelta(days=days))
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(key), critical=False)
+        .add_extension(x509.BasicConstraints(ca=is_authority, path_length=0 if is_authority else None), critical=True)
+        .add_extension(usage, critical=True)
     )
 
 
@@ -196,17 +200,3 @@ def _general_name(host: str) -> x509.GeneralName:
         return x509.IPAddress(ip_address(host))
     except ValueError:
         return x509.DNSName(host)
-
-
-def _usage(*, is_authority: bool) -> x509.KeyUsage:
-    return x509.KeyUsage(
-        digital_signature=not is_authority,
-        key_cert_sign=is_authority,
-        crl_sign=is_authority,
-        content_commitment=False,
-        key_encipherment=False,
-        data_encipherment=False,
-        key_agreement=False,
-        encipher_only=False,
-        decipher_only=False,
-    )

@@ -14,12 +14,7 @@ CONTAINER_MARKERS = (Path("/.dockerenv"), Path("/run/.containerenv"))
 def enroll(authority: Authority, settings: PkiSettings, name: str, days: int, parent: Path | None) -> None:
     """Issue a certificate to a device, write the device's files, and print how to install them.
 
-    Args:
-        authority: issues the certificate.
-        settings: the authority's settings.
-        name: the device's name.
-        days: validity of the certificate in days.
-        parent: where to create the device's folder; None: in the authority's folder.
+    The device's folder is created below ``parent``; None: in the authority's folder.
     """
     bundle = authority.enroll(name, days)
     folder = authority.write_bundle(bundle, parent or authority.devices, settings.public_hosts[0])
@@ -28,11 +23,9 @@ def enroll(authority: Authority, settings: PkiSettings, name: str, days: int, pa
 
 
 def next_steps(folder: Path, *, in_container: bool) -> list[str]:
-    """Return the commands that install a device's files, one per line.
+    """Return the commands that install the files in a device's folder, one per line.
 
-    Args:
-        folder: the device's folder.
-        in_container: the folder is in the container of the compose service, and must be copied out of it first.
+    ``in_container``: the folder is in the container of the compose service, and must be copied out of it first.
     """
     name = folder.name
     copy = [f"docker compose -f docker-compose.cloud.yml cp pki:{folder} ."] if in_container else []

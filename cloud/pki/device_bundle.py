@@ -18,11 +18,7 @@ class DeviceBundle:
     expires: datetime
 
     def settings(self, host: str) -> str:
-        """Return the content of the device's ``.env`` file.
-
-        Args:
-            host: name or address of the cloud's broker.
-        """
+        """Return the content of the device's ``.env`` file. ``host`` is that of the cloud's broker."""
         return f"""\
 # Settings of the device {self.device} for docker-compose.edge.yml. Put this folder beside that file.
 # The certificate expires on {self.expires:%Y-%m-%d}. See .env.edge.example for all other settings.
@@ -36,12 +32,7 @@ CAMERA_SOURCE=/dev/video0
 """
 
     def write(self, parent: Path, host: str) -> Path:
-        """Write the files into a folder with the device's name, and return the folder.
-
-        Args:
-            parent: where to create the folder.
-            host: name or address of the cloud's broker.
-        """
+        """Write the files into a folder with the device's name below ``parent``, and return the folder."""
         folder = atomic_files.make_folder(parent / self.device)
         folder.chmod(0o700)
         # Docker mounts each file separately, and the container's user (10001) must be able to read it. So the key has

@@ -17,15 +17,14 @@ from cloud.pki import atomic_files
 from cloud.pki.authority import TemporaryCertificates
 from cloud.pki.certificates import Identity, pem
 from wire.errors import LinkLost, NotTrusted, Refused
-from wire.mqtt.connect_options import ConnectOptions
-from wire.mqtt.connection import Connection, Message
+from wire.mqtt.broker_check import connect_once
 from wire.mqtt.endpoint import Endpoint
 from wire.mqtt.tls import TlsFiles
 
 BROKER_RELOAD_SECONDS = 8.0
 """How long the broker may take to reload the CRL. It usually takes a second or two."""
 RETRY_SECONDS = 0.2
-CLOSE_SECONDS = 1.0
+_CLIENT_ID = "facewire.pki"
 
 
 class Outcome(Enum):
@@ -42,16 +41,9 @@ class Outcome(Enum):
 def disconnect(
     certificates: TemporaryCertificates, host: str, port: int, seconds: float = BROKER_RELOAD_SECONDS
 ) -> tuple[Outcome, str]:
-    """Disconnect a revoked device from the broker.
+    """Disconnect a revoked device from the broker, which may take ``seconds`` to reload the CRL.
 
-    Args:
-        certificates: the result of :meth:`~cloud.pki.authority.Authority.revoke`.
-        host: name or address of the broker.
-        port: port of the broker.
-        seconds: how long the broker may take to reload the CRL.
-
-    Returns:
-        The outcome, and the reason if the device could not be disconnected.
+    Return the outcome, and the reason if the device could not be disconnected.
     """
     with tempfile.TemporaryDirectory(prefix="facewire-pki-") as name:
         revoked = _endpoint(host, port, Path(name) / "revoked", certificates.ca, certificates.revoked)
@@ -60,11 +52,12 @@ def disconnect(
         while True:
             try:
                 if not _is_accepted(revoked):
-                    _connect(valid)
+                    connect_once(valid, _CLIENT_ID)
                     return Outcome.DISCONNECTED, ""
                 reason = f"it still accepts a revoked certificate after {seconds:g} s"
             except (LinkLost, Refused) as error:
-                if isinstance(error.__cause__, _NOT_RUNNING):
+                # No broker is running. A name that does not resolve proves nothing: the device may use another one.
+                if isinstance(error.__cause__, ConnectionRefusedError):
                     return Outcome.UNREACHABLE, str(error)
                 reason = str(error)
             if time.monotonic() > deadline:
@@ -72,13 +65,9 @@ def disconnect(
             time.sleep(RETRY_SECONDS)
 
 
-_NOT_RUNNING = ConnectionRefusedError
-"""The error if no broker is running. A name that does not resolve proves nothing: the device may use another name."""
-
-
 def _is_accepted(endpoint: Endpoint) -> bool:
     try:
-        _connect(endpoint)
+        connect_once(endpoint, _CLIENT_ID)
     except NotTrusted as error:
         if "revoked" in str(error):
             return False
@@ -86,23 +75,9 @@ def _is_accepted(endpoint: Endpoint) -> bool:
     return True
 
 
-def _connect(endpoint: Endpoint) -> None:
-    connection = Connection(endpoint, ConnectOptions(client_id="facewire.pki"), _ignore)
-    connection.open([])
-    connection.close(CLOSE_SECONDS)
-
-
-def _ignore(message: Message) -> None:
-    """Ignore a message. There are none without a subscription."""
-
-
 def _endpoint(host: str, port: int, folder: Path, ca: x509.Certificate, identity: Identity) -> Endpoint:
     atomic_files.make_folder(folder)
-    tls = TlsFiles(folder / "ca.pem", folder / "cert.pem", folder / "key.pem")
-    for path, content in (
-        (folder / "ca.pem", pem(ca)),
-        (folder / "cert.pem", pem(identity.certificate)),
-        (folder / "key.pem", pem(identity.key)),
-    ):
-        atomic_files.write(path, content)
-    return Endpoint("cloud broker", host, port, tls)
+    atomic_files.write(folder / "ca.pem", pem(ca))
+    atomic_files.write(folder / "cert.pem", pem(identity.certificate))
+    atomic_files.write(folder / "key.pem", pem(identity.key))
+    return Endpoint("cloud broker", host, port, TlsFiles(folder / "ca.pem", folder / "cert.pem", folder / "key.pem"))

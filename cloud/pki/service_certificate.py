@@ -45,11 +45,7 @@ class ServiceCertificate:
     def renew(self, ca: Identity, hosts: set[str]) -> None:
         """Issue the certificate again if it is missing or wrong, or expires soon.
 
-        The key is kept, so that certificate and key match at any time.
-
-        Args:
-            ca: the authority.
-            hosts: names and addresses of a server; empty for a client.
+        The key is kept, so that certificate and key match at any time. ``hosts`` is empty for a client.
         """
         key = _load_or_none(self.key, load_key)
         current = _load_or_none(self.certificate, x509.load_pem_x509_certificate)

@@ -22,13 +22,7 @@ from botocore.exceptions import (
     PartialCredentialsError,
 )
 from prometheus_client import CollectorRegistry, Histogram
-from tenacity import (
-    RetryCallState,
-    Retrying,
-    retry_if_exception_type,
-    sleep_using_event,
-    wait_random_exponential,
-)
+from tenacity import RetryCallState, Retrying, retry_if_exception_type, sleep_using_event, wait_random_exponential
 
 from cloud.s3sink.objects import S3Object
 from cloud.s3sink.settings import SinkSettings
@@ -81,22 +75,13 @@ class Bucket:
     def __init__(self, settings: SinkSettings, stop: Stop, registry: CollectorRegistry) -> None:
         """Create an S3 client. boto3 reads its own settings (``AWS_*``, profile, instance role).
 
-        Args:
-            settings: the bucket's name, its encryption, and the number of concurrent writes.
-            stop: ends the retries.
-            registry: registry for the histogram of write times.
-
         Raises:
             ConfigurationError: boto3's settings are wrong, such as the region, the address or the profile.
         """
         self._name, self._encryption, self._stop = settings.s3_bucket, settings.encryption(), stop
         self._lock = threading.Lock()
-        self._seconds = Histogram(
-            "facewire_s3_write_seconds",
-            "How long S3 takes to answer a write, by its answer.",
-            ["answer"],
-            registry=registry,
-        )
+        meaning = "How long S3 takes to answer a write, by its answer."
+        self._seconds = Histogram("facewire_s3_write_seconds", meaning, ["answer"], registry=registry)
         self._accepted_at = -math.inf
         """When S3 last accepted an object, on the monotonic clock."""
         self.problem = ""
@@ -161,7 +146,7 @@ class Bucket:
             wait=wait_random_exponential(multiplier=INITIAL_RETRY_SECONDS, max=MAX_RETRY_SECONDS),
             stop=self._stop_condition(started_at),
             sleep=sleep_using_event(self._stop.event),
-            before_sleep=self._before_sleep,
+            before_sleep=lambda state: self._log_problem(str(_error_of(state))),
             reraise=True,
         )
         try:
@@ -180,7 +165,7 @@ class Bucket:
         """Return the condition that ends the retries: the process stops, or S3 refuses only this object."""
 
         def should_stop(state: RetryCallState) -> bool:
-            error = state.outcome.exception() if state.outcome else None
+            error = _error_of(state)
             is_refused = isinstance(error, TemporaryFailure) and error.refused
             is_refused_for_long = is_refused and time.monotonic() - started_at > MAX_REFUSED_SECONDS
             return bool(self._stop) or (is_refused_for_long and self._accepted_at > started_at)
@@ -188,8 +173,7 @@ class Bucket:
         return should_stop
 
     def _put(self, s3_object: S3Object) -> Outcome:
-        started_at = time.perf_counter()
-        answer = "failed"
+        started_at, answer = time.perf_counter(), "failed"
         try:
             outcome = self._send_request(s3_object)
             answer = outcome.value
@@ -224,10 +208,6 @@ class Bucket:
             raise TemporaryFailure("the response has no ETag, so it is not from an S3 server")
         return Outcome.WRITTEN
 
-    def _before_sleep(self, state: RetryCallState) -> None:
-        error = state.outcome.exception() if state.outcome else None
-        self._log_problem(str(error))
-
     def _log_problem(self, reason: str) -> None:
         with self._lock:
             self.problem = reason
@@ -241,6 +221,10 @@ class Bucket:
             recovered, self._is_failing, self.problem = self._is_failing, False, ""
         if recovered:
             _log.info("S3 accepts objects again", bucket=self._name)
+
+
+def _error_of(state: RetryCallState) -> BaseException | None:
+    return state.outcome.exception() if state.outcome else None
 
 
 def _reason(error: ClientError) -> str:

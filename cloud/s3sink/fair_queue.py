@@ -54,13 +54,7 @@ class FairQueue(Generic[T]):
         self._changed = threading.Condition()
 
     def put(self, device: str, item: T, size: int) -> bool:
-        """Add an item to the queue of ``device``. Return False if that queue is full.
-
-        Args:
-            device: the device that sent the item.
-            item: the item.
-            size: its size in bytes.
-        """
+        """Add an item of ``size`` bytes to the queue of ``device``. Return False if that queue is full."""
         with self._changed:
             if device != self._latest_device:
                 self._several_active_until = time.monotonic() + ACTIVE_SECONDS if self._latest_device else 0.0

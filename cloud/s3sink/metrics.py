@@ -20,7 +20,7 @@ class SinkCollector(Collector):
         """Return every metric."""
         counts = self._sink.counts
         for name, meaning, value in (
-            ("facewire_objects_written_total", "Faces and other pictures written to S3.", counts.written),
+            ("facewire_objects_written_total", "Faces and other images written to S3.", counts.written),
             ("facewire_objects_already_there_total", "Messages whose object existed already.", counts.already_there),
             ("facewire_objects_quarantined_total", "Messages put into quarantine.", counts.quarantined),
             ("facewire_objects_refused_total", "Messages that S3 refused, in quarantine too.", counts.refused),

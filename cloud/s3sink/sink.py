@@ -68,9 +68,7 @@ class Sink:
         self._session = Session(
             settings.cloud_endpoint(),
             ConnectOptions(
-                client_id=CLIENT_ID,
-                receive_maximum=MAX_UNACKNOWLEDGED,
-                session_expiry_seconds=SESSION_EXPIRY_SECONDS,
+                CLIENT_ID, receive_maximum=MAX_UNACKNOWLEDGED, session_expiry_seconds=SESSION_EXPIRY_SECONDS
             ),
             stop,
             on_message=self._on_message,

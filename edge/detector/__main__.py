@@ -24,11 +24,8 @@ def main(settings: DetectorSettings, stop: Stop) -> None:
     """Open the camera, load the model and run the detector."""
     camera = open_camera(settings.camera_source, settings.camera_loop)
     cv2.setNumThreads(1)  # DETECT_THREADS sets the parallelism
-    model = FaceDetector(
-        settings.detect_size,
-        min(settings.face_confidence, WEAK_CONFIDENCE),
-        providers=settings.detect_providers.split(","),
-    )
+    confidence = min(settings.face_confidence, WEAK_CONFIDENCE)
+    model = FaceDetector(settings.detect_size, confidence, providers=settings.detect_providers.split(","))
     detector = Detector(settings, camera, model, make_delivery(settings, stop), stop)
     registry = CollectorRegistry()
     registry.register(DetectorCollector(detector))

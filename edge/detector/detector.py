@@ -3,13 +3,13 @@
 Frames are captured, searched, tracked and stored in separate threads. The queues between them are short.
 """
 
+import contextlib
 import itertools
 import os
 import queue
 import threading
 import time
 from collections.abc import Iterable
-from datetime import datetime
 from typing import Any
 
 import structlog
@@ -71,7 +71,8 @@ class Detector:
         Raises:
             ConfigurationError: the camera does not exist, or nothing in it can be read.
         """
-        threads = self._settings.detect_threads or min(_cpu_count(), MAX_DEFAULT_THREADS)
+        usable_cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        threads = self._settings.detect_threads or min(usable_cpus, MAX_DEFAULT_THREADS)
         frames = SearchWorkers(self._camera, self._model, self._motion_gate, threads, self._stop).frames()
         try:
             # Wait for the first frame before connecting: without a camera there is nothing to start.
@@ -117,13 +118,10 @@ class Detector:
 
     def _enqueue(self, candidates: list[Candidate] | None) -> None:
         """Pass candidates to the store thread, and wait while its queue is full; None ends the thread."""
-        is_pending = candidates is None or bool(candidates)
-        while is_pending and not self._stop.failure:
-            try:
+        while candidates != [] and not self._stop.failure:
+            with contextlib.suppress(queue.Full):  # the disk is slow, or the store thread has failed
                 self._to_store.put(candidates, timeout=STATUS_SECONDS)
-                is_pending = False
-            except queue.Full:  # the disk is slow, or the store thread has failed
-                continue
+                return
 
     def _store_queued(self) -> None:
         """Store batches until None ends the thread; the faces of a batch are committed together."""
@@ -134,7 +132,7 @@ class Detector:
 
     def _make_face(self, candidate: Candidate) -> Face:
         settings, detection = self._settings, candidate.detection
-        captured_at = _truncate_to_milliseconds(candidate.captured_at)
+        captured_at = candidate.captured_at.replace(microsecond=candidate.captured_at.microsecond // 1000 * 1000)
         right_eye, left_eye, nose, right_mouth, left_mouth = detection.landmarks
         return Face(
             id=new_id(captured_at),
@@ -153,15 +151,14 @@ class Detector:
 
     def _publish_status_until_finished(self) -> None:
         published: dict[str, object] = {}
-        while True:
+        finished = False
+        while not finished:
             finished = self._finished.wait(STATUS_SECONDS)
             stats = self.stats()
             if stats != published and self.connected:
                 topic = topics.status("detector", self._origin.camera)
                 self._delivery.session.publish(topic, status.encode(**stats), qos=1, retain=True)
                 published = stats
-            if finished:
-                return
 
     @property
     def connected(self) -> bool:
@@ -182,12 +179,3 @@ class Detector:
             "sent": self.sent,
             **self._delivery.stats(),
         }
-
-
-def _truncate_to_milliseconds(moment: datetime) -> datetime:
-    return moment.replace(microsecond=moment.microsecond // 1000 * 1000)
-
-
-def _cpu_count() -> int:
-    """Return the number of CPUs that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -40,10 +40,9 @@ class DetectorCollector(Collector):
     def collect(self) -> Iterable[Metric]:
         """Return every metric. All values come from one snapshot, so frames and faces agree."""
         stats = self._detector.stats()
-        for field, (name, meaning) in _COUNTERS.items():
-            yield CounterMetricFamily(name, meaning, value=stats.get(field) or 0)
-        for field, (name, meaning) in _GAUGES.items():
-            yield GaugeMetricFamily(name, meaning, value=stats.get(field) or 0)
+        for family, metrics in ((CounterMetricFamily, _COUNTERS), (GaugeMetricFamily, _GAUGES)):
+            for field, (name, meaning) in metrics.items():
+                yield family(name, meaning, value=stats.get(field) or 0)
         link = GaugeMetricFamily("facewire_link_up", "Whether the broker is connected.", labels=["broker"])
         link.add_metric(["local"], self._detector.connected)
         yield link

@@ -31,7 +31,7 @@ class Forwarder:
     """Forwards faces and status to the cloud broker, and receipts to the local broker."""
 
     def __init__(self, settings: ForwarderSettings, stop: Stop) -> None:
-        device, client_id = settings.device_id, f"facewire-forwarder-{settings.device_id}"
+        device = settings.device_id
         self._stop = stop
         self.certificate = CertificateExpiry(settings.cloud_certificate)
         self._status_topic = topics.status("forwarder", device)
@@ -50,21 +50,12 @@ class Forwarder:
             on_forwarded=self._send_receipt if settings.receipts == "broker" else lambda message: None,
         )
         self.down = Relay(
-            "down",
-            lambda: self.cloud,
-            lambda: self.local,
-            stop,
-            map_topic=partial(topics.to_local, device),
-            qos_of=lambda message: 1,
+            "down", lambda: self.cloud, lambda: self.local, stop, map_topic=partial(topics.to_local, device)
         )
+        options = partial(ConnectOptions, client_id=f"facewire-forwarder-{device}", receive_maximum=MAX_UNACKNOWLEDGED)
         self.local = Session(
             settings.local_endpoint(),
-            ConnectOptions(
-                client_id=client_id,
-                will=Will(self._status_topic, status.OFFLINE),
-                receive_maximum=MAX_UNACKNOWLEDGED,
-                session_expiry_seconds=LOCAL_EXPIRY_SECONDS,
-            ),
+            options(will=Will(self._status_topic, status.OFFLINE), session_expiry_seconds=LOCAL_EXPIRY_SECONDS),
             stop,
             on_message=self.up.forward,
             subscriptions=[(topics.ALL_FACES, settings.mqtt_qos), (topics.ALL_STATUS, 1)],
@@ -72,10 +63,8 @@ class Forwarder:
         )
         self.cloud = Session(
             settings.cloud_endpoint(),
-            ConnectOptions(
-                client_id=client_id,
+            options(
                 will=Will(topics.to_cloud(device, self._status_topic), status.OFFLINE, retain=False),
-                receive_maximum=MAX_UNACKNOWLEDGED,
                 session_expiry_seconds=CLOUD_EXPIRY_SECONDS,
             ),
             stop,

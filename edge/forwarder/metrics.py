@@ -1,6 +1,7 @@
 """The forwarder's Prometheus metrics."""
 
 from collections.abc import Iterable
+from functools import partial
 
 from prometheus_client import Metric
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
@@ -18,18 +19,12 @@ class ForwarderCollector(Collector):
 
     def collect(self) -> Iterable[Metric]:
         """Return every metric."""
-        forwarded = CounterMetricFamily(
-            "facewire_messages_forwarded_total", "Messages accepted by the other broker.", labels=["direction"]
-        )
-        refused = CounterMetricFamily(
-            "facewire_messages_refused_total", "Messages refused by the other broker.", labels=["direction"]
-        )
-        dropped = CounterMetricFamily(
-            "facewire_messages_dropped_total", "QoS 0 messages dropped while the link was down.", labels=["direction"]
-        )
-        held = GaugeMetricFamily(
-            "facewire_messages_held", "Messages received and not yet acknowledged.", labels=["direction"]
-        )
+        labels = ["direction"]
+        counter = partial(CounterMetricFamily, labels=labels)
+        forwarded = counter("facewire_messages_forwarded_total", "Messages accepted by the other broker.")
+        refused = counter("facewire_messages_refused_total", "Messages refused by the other broker.")
+        dropped = counter("facewire_messages_dropped_total", "QoS 0 messages dropped while the link was down.")
+        held = GaugeMetricFamily("facewire_messages_held", "Messages received and not yet acknowledged.", labels=labels)
         for direction, relay in (("up", self._forwarder.up), ("down", self._forwarder.down)):
             forwarded.add_metric([direction], relay.counts.forwarded)
             refused.add_metric([direction], relay.counts.refused)
@@ -38,5 +33,4 @@ class ForwarderCollector(Collector):
         link = GaugeMetricFamily("facewire_link_up", "Whether the broker is connected.", labels=["broker"])
         link.add_metric(["local"], self._forwarder.local.connected)
         link.add_metric(["cloud"], self._forwarder.cloud.connected)
-        yield from (forwarded, refused, dropped, held, link)
-        yield expiry_metric(self._forwarder.certificate)
+        return (forwarded, refused, dropped, held, link, expiry_metric(self._forwarder.certificate))

@@ -47,21 +47,15 @@ class Relay:
         stop: Stop,
         *,
         map_topic: Callable[[str], str],
-        qos_of: Callable[[Message], int],
+        qos_of: Callable[[Message], int] = lambda message: 1,
         needs_subscriber: Callable[[Message], bool] = lambda message: False,
         on_forwarded: Callable[[Message], None] = lambda message: None,
     ) -> None:
         """Set up the relay.
 
-        Args:
-            name: the name for logs.
-            source: returns the session on which messages arrive and are acknowledged.
-            target: returns the session on which they are published.
-            stop: set if a callback fails.
-            map_topic: returns the topic on the other side; raises BadMessage if there is none.
-            qos_of: returns the QoS on the other side.
-            needs_subscriber: returns whether a message is retried while nobody has subscribed to it.
-            on_forwarded: called after the other broker has accepted a message.
+        ``map_topic`` and ``qos_of`` give the topic and the QoS on the other side; ``map_topic`` raises BadMessage if
+        there is no topic. A message that ``needs_subscriber`` is retried while nobody has subscribed to it.
+        ``on_forwarded`` is called after the other broker has accepted a message. ``stop`` is set if a callback fails.
         """
         self.counts = Counts()
         self._name, self._source, self._target, self._stop = name, source, target, stop
@@ -132,8 +126,7 @@ class Relay:
                 self._waiting.append(message)
         with self._idle:
             self._underway -= 1
-            if self._underway == 0:
-                self._idle.notify_all()
+            self._idle.notify_all()
 
     def _refuse(self, message: Message, reason: str) -> None:
         """Acknowledge a refused message, so it does not block those behind it. A face stays in its outbox."""

@@ -1,4 +1,4 @@
-"""Tries to connect to a broker, for ``--check``."""
+"""Tries to connect to a broker."""
 
 import os
 
@@ -9,8 +9,19 @@ from wire.mqtt.endpoint import Endpoint
 _CLOSE_SECONDS = 1.0
 
 
+def connect_once(endpoint: Endpoint, client_id: str) -> None:
+    """Connect to a broker and disconnect.
+
+    Raises:
+        FacewireError: the broker cannot be reached, or refuses the connection.
+    """
+    connection = Connection(endpoint, ConnectOptions(client_id), lambda message: None)
+    connection.open([])
+    connection.close(_CLOSE_SECONDS)
+
+
 def try_broker(endpoint: Endpoint) -> str:
-    """Connect to a broker, disconnect, and return a line that says so.
+    """Connect to a broker, disconnect, and return a line that says so, for ``--check``.
 
     If the broker uses the certificate's name as the client's name, this disconnects a running client with the same
     certificate. That client reconnects by itself.
@@ -18,7 +29,5 @@ def try_broker(endpoint: Endpoint) -> str:
     Raises:
         FacewireError: the broker cannot be reached, or refuses the connection.
     """
-    connection = Connection(endpoint, ConnectOptions(client_id=f"facewire-check-{os.getpid()}"), lambda message: None)
-    connection.open([])
-    connection.close(_CLOSE_SECONDS)
+    connect_once(endpoint, f"facewire-check-{os.getpid()}")
     return f"connected to {endpoint}"

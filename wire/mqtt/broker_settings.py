@@ -14,15 +14,10 @@ from wire.process.settings import Expected, File, Host, Name, Port, Secret, Sett
 QoS = Annotated[int, Field(ge=0, le=2), Expected("0, 1 or 2")]
 
 
-def default_device_id() -> str:
-    """Return the host's name, without its domain."""
-    return socket.gethostname().partition(".")[0]
-
-
 class DeviceSettings(Settings):
     """The settings of the processes at the edge."""
 
-    device_id: Name = Field(default_factory=default_device_id, validate_default=True)
+    device_id: Name = Field(default_factory=lambda: socket.gethostname().partition(".")[0], validate_default=True)
     """The device's name, which is part of its topics and of its keys in S3. Default: the host's name."""
     local_mqtt_host: Host = "broker"
     """Host name or address of the local broker."""

@@ -38,12 +38,7 @@ class CertificateExpiry:
     """Watches the expiry of one certificate file, which may be replaced by a newer one at any time."""
 
     def __init__(self, cert_file: Path | None, reminder: ExpiryReminder | None = None) -> None:
-        """Set up the watch; the file is read when its expiry is asked for.
-
-        Args:
-            cert_file: a certificate in PEM; None: there is no certificate.
-            reminder: logs the warnings.
-        """
+        """Watch ``cert_file``, a certificate in PEM; None: there is no certificate."""
         self._file, self._reminder = cert_file, reminder or ExpiryReminder()
         self._version: tuple[int, int] | None = None
         self._expires: datetime | None = None
@@ -65,19 +60,16 @@ class CertificateExpiry:
     @property
     def timestamp(self) -> float:
         """When the certificate expires, in seconds since 1970; NaN without a certificate."""
-        expires = self.expires
-        return math.nan if expires is None else expires.timestamp()
+        return math.nan if (expires := self.expires) is None else expires.timestamp()
 
     @property
     def text(self) -> str | None:
         """When the certificate expires, in ISO 8601; None without a certificate."""
-        expires = self.expires
-        return None if expires is None else iso_format(expires)
+        return None if (expires := self.expires) is None else iso_format(expires)
 
     def step(self) -> None:
         """Log a warning if one is due."""
-        expires = self.expires
-        if expires is not None:
+        if (expires := self.expires) is not None:
             self._reminder.remind(str(self._file), expires)
 
 

@@ -17,7 +17,8 @@ import contextlib
 import importlib.metadata
 import ssl
 from collections.abc import Callable
-from typing import Literal
+from types import SimpleNamespace
+from typing import Any, Literal
 
 from paho.mqtt import client as paho
 from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode
@@ -41,20 +42,10 @@ OnAnswer = Callable[[int, int], None]
 """Called once for each published message, with packet identifier and reason code, when the broker has answered."""
 
 
-def check_paho_version() -> None:
-    """Check that the installed paho-mqtt is :data:`PAHO_VERSION`.
-
-    Raises:
-        ImportError: another version is installed.
-    """
-    found = importlib.metadata.version("paho-mqtt")
-    if found != PAHO_VERSION:
-        raise ImportError(
-            f"paho-mqtt is {found}: expected {PAHO_VERSION}; install the locked requirements (requirements/*.txt)"
-        )
-
-
-check_paho_version()
+if (_found := importlib.metadata.version("paho-mqtt")) != PAHO_VERSION:
+    raise ImportError(
+        f"paho-mqtt is {_found}: expected {PAHO_VERSION}; install the locked requirements (requirements/*.txt)"
+    )
 
 
 class Client(paho.Client):
@@ -153,14 +144,9 @@ class Client(paho.Client):
         with self._out_message_mutex:
             if mid not in self._out_messages:
                 return MQTTErrorCode.MQTT_ERR_SUCCESS
-            return self._do_on_publish(mid, _AnyReasonCode(reason_code), _NO_PROPERTIES)  # type: ignore[arg-type]
-
-
-class _AnyReasonCode:
-    """Replaces paho's ``ReasonCode``, which rejects values that are missing from its table."""
-
-    def __init__(self, value: int) -> None:
-        self.value = value
+            # paho's ``ReasonCode`` rejects values that are missing from its table.
+            any_reason_code: Any = SimpleNamespace(value=reason_code)
+            return self._do_on_publish(mid, any_reason_code, _NO_PROPERTIES)
 
 
 _NO_PROPERTIES = PahoProperties(PacketTypes.PUBACK)  # type: ignore[no-untyped-call]

@@ -9,6 +9,8 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
+from functools import partial
+from types import SimpleNamespace
 from typing import Any
 
 from paho.mqtt.enums import MQTTErrorCode
@@ -72,7 +74,16 @@ class Connection:
         """Answers that arrived before ``publish`` of paho had returned the packet identifier."""
         self._unacknowledged: deque[Message] = deque()
         self._endpoint, self._options = endpoint, options
-        self._client = self._make_client()
+        self._client = Client(
+            options.client_id, on_received=self._on_received, on_answer=self._on_answer, on_thread_end=self._end
+        )
+        if endpoint.username is not None:
+            self._client.username_pw_set(endpoint.username, endpoint.password)
+        if options.will is not None:
+            self._client.will_set(options.will.topic, options.will.payload, qos=1, retain=options.will.retain)
+        self._client.on_connect = self._on_connect
+        self._client.on_subscribe = self._on_subscribe
+        self._client.on_disconnect = self._on_disconnect
 
     def open(self, subscriptions: Sequence[tuple[str, int]]) -> None:
         """Connect and subscribe. Return when the broker has granted all subscriptions.
@@ -106,12 +117,8 @@ class Connection:
         self._await_response()
         if subscriptions:
             self._responded.clear()
-            self._client.subscribe(
-                [
-                    (topic, SubscribeOptions(qos=qos, retainAsPublished=True, retainHandling=_RETAINED_IF_NEW))
-                    for topic, qos in subscriptions
-                ]
-            )
+            options = partial(SubscribeOptions, retainAsPublished=True, retainHandling=_RETAINED_IF_NEW)
+            self._client.subscribe([(topic, options(qos=qos)) for topic, qos in subscriptions])
             self._await_response()
 
     def publish(
@@ -130,7 +137,7 @@ class Connection:
         if self._max_packet_bytes and size > self._max_packet_bytes:
             future.set_exception(Refused(_PACKET_TOO_LARGE, f"packet too large: {size} bytes"))
             return future
-        packed_properties: Any = _Packed(packed)
+        packed_properties: Any = SimpleNamespace(pack=lambda: packed)  # paho only calls this method
         try:
             info = self._client.publish(topic, payload, qos, retain, packed_properties)
         except ValueError as error:
@@ -166,24 +173,6 @@ class Connection:
         self._client.disconnect(reason_code if self._options.will else None)
         self.ended.wait(seconds)
 
-    def _make_client(self) -> Client:
-        client = Client(
-            self._options.client_id,
-            on_received=self._on_received,
-            on_answer=self._on_answer,
-            on_thread_end=self._end,
-        )
-        if self._endpoint.username is not None:
-            client.username_pw_set(self._endpoint.username, self._endpoint.password)
-        if self._options.will is not None:
-            client.will_set(
-                self._options.will.topic, self._options.will.payload, qos=1, retain=self._options.will.retain
-            )
-        client.on_connect = self._on_connect
-        client.on_subscribe = self._on_subscribe
-        client.on_disconnect = self._on_disconnect
-        return client
-
     def _await_response(self) -> None:
         received_count = -1
         while not self._responded.wait(_RESPONSE_SECONDS):
@@ -198,12 +187,7 @@ class Connection:
             self._client.disconnect()
             raise self._refusal
         if self.ended.is_set():
-            raise (NotTrusted if self._tls_problem() else LinkLost)(self.reason)
-
-    def _tls_problem(self) -> str | None:
-        """Return the TLS error that occurred after the handshake, if there was one."""
-        error = self._client.tls_error
-        return None if error is None else tls_problem(error)
+            raise (NotTrusted if tls_problem(self._client.tls_error) else LinkLost)(self.reason)
 
     def _on_connect(self, client: Any, userdata: Any, flags: Any, reason: ReasonCode, properties: Any) -> None:
         if reason.is_failure:
@@ -221,7 +205,7 @@ class Connection:
 
     def _on_disconnect(self, client: Any, userdata: Any, flags: Any, reason: ReasonCode, properties: Any) -> None:
         brokers_reason = str(reason) if flags.is_disconnect_packet_from_server else None
-        self._end(brokers_reason or self._tls_problem() or "the connection was lost")
+        self._end(brokers_reason or tls_problem(self._client.tls_error) or "the connection was lost")
 
     def _on_received(
         self, mid: int, topic: str, payload: bytes, qos: int, retain: bool, properties: Properties
@@ -256,16 +240,6 @@ class Connection:
             self._inflight.clear()
         for future in lost:
             future.set_exception(LinkLost(self.reason))
-
-
-@dataclass(frozen=True, slots=True)
-class _Packed:
-    """Properties that are already packed. paho only calls their ``pack`` method."""
-
-    packed: bytes
-
-    def pack(self) -> bytes:
-        return self.packed
 
 
 def _resolve(future: "Future[int]", reason_code: int) -> None:

@@ -12,6 +12,8 @@ Layout: MQTT 5.0 (OASIS Standard, 7 March 2019), sections 2.2.2 and 3.3.2.3.
 import struct
 from dataclasses import dataclass
 
+from paho.mqtt.properties import VariableByteIntegers
+
 from wire.errors import BadMessage
 
 _PAYLOAD_FORMAT = 0x01
@@ -56,7 +58,8 @@ class Properties:
         for name, value in self.user_properties:
             parts.append(bytes((_USER_PROPERTY,)) + _pack_text(name) + _pack_text(value))
         body = b"".join(parts)
-        return _pack_variable_byte_integer(len(body)) + body
+        length: bytes = VariableByteIntegers.encode(len(body))  # type: ignore[no-untyped-call]
+        return length + body
 
 
 NO_PROPERTIES = Properties()
@@ -80,23 +83,19 @@ def unpack(packet: bytes, start: int) -> tuple[Properties, int]:
         end = at + length
         if end > len(packet):
             raise BadMessage(f"the properties have {length} bytes, but the packet has only {len(packet) - at} left")
-        content_type = response_topic = None
-        correlation_data = None
-        payload_format = message_expiry = None
+        content_type = correlation_data = response_topic = payload_format = message_expiry = None
         user_properties: list[tuple[str, str]] = []
         while at < end:
             identifier = packet[at]
             at += 1
             if identifier == _USER_PROPERTY:
-                name, at = _unpack_binary(packet, at)
-                value, at = _unpack_binary(packet, at)
-                user_properties.append((_decode_leniently(name), _decode_leniently(value)))
+                name, at = _unpack_text(packet, at)
+                value, at = _unpack_text(packet, at)
+                user_properties.append((name, value))
             elif identifier == _CONTENT_TYPE:
-                raw, at = _unpack_binary(packet, at)
-                content_type = _decode_leniently(raw)
+                content_type, at = _unpack_text(packet, at)
             elif identifier == _RESPONSE_TOPIC:
-                raw, at = _unpack_binary(packet, at)
-                response_topic = _decode_leniently(raw)
+                response_topic, at = _unpack_text(packet, at)
             elif identifier == _CORRELATION_DATA:
                 correlation_data, at = _unpack_binary(packet, at)
             elif identifier == _PAYLOAD_FORMAT:
@@ -115,15 +114,9 @@ def unpack(packet: bytes, start: int) -> tuple[Properties, int]:
         raise BadMessage("the properties are truncated") from error
     if at != end:
         raise BadMessage("a property extends beyond the property length")
-    properties = Properties(
-        content_type=content_type,
-        correlation_data=correlation_data,
-        user_properties=tuple(user_properties),
-        response_topic=response_topic,
-        payload_format=payload_format,
-        message_expiry_seconds=message_expiry,
-    )
-    return properties, end
+    return Properties(
+        content_type, correlation_data, tuple(user_properties), response_topic, payload_format, message_expiry
+    ), end
 
 
 def _pack_binary(value: bytes) -> bytes:
@@ -134,11 +127,6 @@ def _pack_text(value: str) -> bytes:
     return _pack_binary(value.encode("utf-8", "surrogateescape"))
 
 
-def _decode_leniently(raw: bytes) -> str:
-    """Decode UTF-8 so that :func:`_pack_text` restores even invalid bytes unchanged."""
-    return raw.decode("utf-8", "surrogateescape")
-
-
 def _unpack_binary(packet: bytes, at: int) -> tuple[bytes, int]:
     (length,) = struct.unpack_from("!H", packet, at)
     end = at + 2 + length
@@ -147,13 +135,10 @@ def _unpack_binary(packet: bytes, at: int) -> tuple[bytes, int]:
     return packet[at + 2 : end], end
 
 
-def _pack_variable_byte_integer(value: int) -> bytes:
-    out = bytearray()
-    while True:
-        value, digit = divmod(value, 128)
-        out.append(digit | 0x80 if value else digit)
-        if not value:
-            return bytes(out)
+def _unpack_text(packet: bytes, at: int) -> tuple[str, int]:
+    """Decode UTF-8 so that :func:`_pack_text` restores even invalid bytes unchanged."""
+    raw, at = _unpack_binary(packet, at)
+    return raw.decode("utf-8", "surrogateescape"), at
 
 
 def _unpack_variable_byte_integer(packet: bytes, at: int) -> tuple[int, int]:

@@ -34,10 +34,8 @@ class TlsFiles:
                 # An empty password: OpenSSL would otherwise ask for the password of an encrypted key on the terminal.
                 context.load_cert_chain(self.cert_file, self.key_file, password="")  # nosec B106
             except (OSError, ssl.SSLError) as error:
-                raise TlsFileError(
-                    {"cert_file": self.cert_file, "key_file": self.key_file},
-                    f"expected a certificate and its key in PEM ({error})",
-                ) from None
+                files = {"cert_file": self.cert_file, "key_file": self.key_file}
+                raise TlsFileError(files, f"expected a certificate and its key in PEM ({error})") from None
         return context
 
 
@@ -45,19 +43,15 @@ class TlsFileError(ConfigurationError):
     """A TLS file cannot be used."""
 
     def __init__(self, files: dict[str, Path | None], expected: str) -> None:
-        """Create the error.
-
-        Args:
-            files: the fields of :class:`TlsFiles` that are wrong, and their values.
-            expected: what was expected, and the reason from the operating system or from OpenSSL.
-        """
         super().__init__(", ".join(f"{name} is '{path}'" for name, path in files.items()) + f": {expected}")
         self.files = files
+        """The fields of :class:`TlsFiles` that are wrong, and their values."""
         self.expected = expected
+        """What was expected, and the reason from the operating system or from OpenSSL."""
 
 
-def tls_problem(error: Exception) -> str | None:
-    """Describe a TLS error in one line; return None for any other error.
+def tls_problem(error: Exception | None) -> str | None:
+    """Describe a TLS error in one line; return None for any other error, or for none.
 
     A TLS alert is sent by the other side. In nearly every case it is about the certificate of this client.
     """

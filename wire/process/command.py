@@ -33,11 +33,7 @@ class Check:
     name: str
     """What it is, such as ``camera``."""
     try_it: Callable[[], str]
-    """Opens it and returns a one-line description of it.
-
-    Raises:
-        FacewireError, OSError: it does not work; the message says why.
-    """
+    """Opens it and returns a one-line description of it. Raises FacewireError or OSError if it does not work."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,13 +67,7 @@ class Program(Generic[S]):
 
 
 def make_parser(name: str, summary: str, settings: type[Settings] | None = None) -> argparse.ArgumentParser:
-    """Return a parser with ``--help`` and ``--version``.
-
-    Args:
-        name: the module, as in ``python -m edge.detector``.
-        summary: what the program does, in one sentence.
-        settings: its settings class, which ``--help`` lists.
-    """
+    """Return a parser with ``--help``, which lists ``settings``, and ``--version``, for ``python -m <name>``."""
     parser = argparse.ArgumentParser(
         prog=f"python -m {name}",
         description=summary,
@@ -98,8 +88,7 @@ def add_check_option(parser: argparse.ArgumentParser) -> None:
 def run_checks(settings: type[S], checks: Callable[[S], Iterable[Check]], environ: Mapping[str, str]) -> int:
     """Parse the settings, try everything that they name, and print a line for each.
 
-    Returns:
-        0 if everything works; otherwise the exit status of the first failure.
+    Return 0 if everything works; otherwise the exit status of the first failure.
     """
     log.configure("error", "console")
     try:
@@ -108,7 +97,7 @@ def run_checks(settings: type[S], checks: Callable[[S], Iterable[Check]], enviro
         for line in str(mistakes).splitlines():
             _print_result("settings", "failed", line)
         return mistakes.exit_code
-    _print_result("settings", "ok", "")
+    _print_result("settings", "ok")
     status = 0
     for check in checks(parsed):
         try:
@@ -119,7 +108,7 @@ def run_checks(settings: type[S], checks: Callable[[S], Iterable[Check]], enviro
     return status
 
 
-def _print_result(name: str, result: str, detail: str) -> None:
+def _print_result(name: str, result: str, detail: str = "") -> None:
     print(f"{name:<16}{result:<8}{detail}".rstrip(), flush=True)  # noqa: T201 (for the operator)
 
 

@@ -27,10 +27,7 @@ MAX_AGE_SECONDS = 15.0
 def write_regularly(process: str, problem: Callable[[], str | None], stop: "Stop") -> None:
     """Start a thread that writes the current problem of this process every few seconds.
 
-    Args:
-        process: the name of the process.
-        problem: returns why the process is unhealthy, in one line; None if it is healthy.
-        stop: ends the thread.
+    ``problem`` returns why the process is unhealthy, in one line; None if it is healthy.
     """
     from wire.process.lifecycle import spawn  # noqa: PLC0415 (the health check itself does not need it)
 

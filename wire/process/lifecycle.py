@@ -12,7 +12,6 @@ import socket
 import sys
 import threading
 from collections.abc import Callable
-from types import TracebackType
 from typing import NoReturn, ParamSpec
 
 import structlog
@@ -87,7 +86,7 @@ def run(main: Callable[[Stop], None]) -> int:
             print(error, file=sys.stderr, flush=True)  # noqa: T201 (for the operator, in any log format)
         return error.exit_code
     except Exception as error:  # noqa: BLE001 (logged with its traceback, and exit status 70)
-        structlog.get_logger("process").critical("ended by an unexpected error", exc_info=_exc_info(error))
+        structlog.get_logger("process").critical("ended by an unexpected error", exc_info=error)
         return ExitCode.SOFTWARE
     return ExitCode.OK
 
@@ -118,7 +117,3 @@ def exit_now(status: int) -> NoReturn:
         with contextlib.suppress(OSError, ValueError, AttributeError):
             stream.flush()
     os._exit(status)
-
-
-def _exc_info(error: BaseException) -> tuple[type[BaseException], BaseException, TracebackType | None]:
-    return type(error), error, error.__traceback__

@@ -11,12 +11,7 @@ LEVELS = {name: getattr(logging, name.upper()) for name in ("debug", "info", "wa
 
 
 def configure(level: str, log_format: Literal["console", "json"]) -> None:
-    """Set up logging for the process.
-
-    Args:
-        level: the least severe level that is logged; one of :data:`LEVELS`.
-        log_format: ``console`` for text, ``json`` for one JSON object per line.
-    """
+    """Set up logging for the process. ``level`` is the least severe one that is logged, of :data:`LEVELS`."""
     shared: list[structlog.typing.Processor] = [
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
@@ -25,12 +20,9 @@ def configure(level: str, log_format: Literal["console", "json"]) -> None:
         shared += [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
     else:
         # A rich traceback would print local variables, which may contain secrets.
-        renderer = structlog.dev.ConsoleRenderer(
-            colors=sys.stderr is not None and sys.stderr.isatty(),
-            pad_event_to=32,
-            exception_formatter=structlog.dev.plain_traceback,
-        )
-        shared.append(renderer)
+        plain = structlog.dev.plain_traceback
+        colors = sys.stderr is not None and sys.stderr.isatty()
+        shared.append(structlog.dev.ConsoleRenderer(colors=colors, pad_event_to=32, exception_formatter=plain))
     structlog.configure(
         processors=shared,
         wrapper_class=structlog.make_filtering_bound_logger(LEVELS[level]),

@@ -9,6 +9,7 @@ appended.
 import ast
 import inspect
 import textwrap
+from collections import ChainMap
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
@@ -69,9 +70,8 @@ class Settings(BaseModel):
         mistakes: list[str] = []
         values: dict[str, str] = {}
         for field in cls.model_fields:
-            text = environ.get(field.upper(), "")
-            if field in cls.secrets():
-                text = _read_secret(field.upper(), environ, mistakes)
+            variable, is_secret = field.upper(), field in cls.secrets()
+            text = _read_secret(variable, environ, mistakes) if is_secret else environ.get(variable)
             if text:
                 values[field] = text
         try:
@@ -101,10 +101,8 @@ class Settings(BaseModel):
     @classmethod
     def describe(cls) -> list[tuple[str, str, str]]:
         """Return variable, default and meaning of every setting."""
-        meanings: dict[str, str] = {}
-        for owner in reversed(cls.__mro__):
-            if issubclass(owner, Settings):
-                meanings |= _attribute_docstrings(owner)
+        owners = [owner for owner in cls.__mro__ if issubclass(owner, Settings)]
+        meanings = ChainMap(*map(_attribute_docstrings, owners))
         return [
             (field.upper(), _default_text(info), " ".join(meanings[field].split()))
             for field, info in cls.model_fields.items()

@@ -15,38 +15,20 @@ Document = dict[str, Any]
 
 
 def sink_policy(settings: BucketSettings, partition: str = "aws") -> Document:
-    """Return the smallest IAM policy that the sink needs.
-
-    Args:
-        settings: the bucket, the prefix and the KMS key.
-        partition: ``aws``, ``aws-cn`` or ``aws-us-gov``.
-    """
+    """Return the smallest IAM policy that the sink needs. ``partition`` is ``aws``, ``aws-cn`` or ``aws-us-gov``."""
     bucket = f"arn:{partition}:s3:::{settings.s3_bucket}"
-    statements: list[Document] = [
-        {
-            "Sid": "WriteFaces",
-            "Effect": "Allow",
-            "Action": "s3:PutObject",
-            "Resource": f"{bucket}/{settings.s3_prefix}/*",
-        },
-        {
-            # For HeadBucket: the sink checks at the start that the bucket exists.
-            "Sid": "CheckBucket",
-            "Effect": "Allow",
-            "Action": "s3:ListBucket",
-            "Resource": bucket,
-        },
+    statements = [
+        _allow("WriteFaces", "s3:PutObject", f"{bucket}/{settings.s3_prefix}/*"),
+        # For HeadBucket: the sink checks at the start that the bucket exists.
+        _allow("CheckBucket", "s3:ListBucket", bucket),
     ]
     if settings.s3_kms_key_id is not None and settings.s3_kms_key_id.startswith("arn:"):
-        statements.append(
-            {
-                "Sid": "EncryptFaces",
-                "Effect": "Allow",
-                "Action": "kms:GenerateDataKey",
-                "Resource": settings.s3_kms_key_id,
-            }
-        )
+        statements.append(_allow("EncryptFaces", "kms:GenerateDataKey", settings.s3_kms_key_id))
     return {"Version": "2012-10-17", "Statement": statements}
+
+
+def _allow(sid: str, action: str, resource: str) -> Document:
+    return {"Sid": sid, "Effect": "Allow", "Action": action, "Resource": resource}
 
 
 def lifecycle(settings: BucketSettings, days: int) -> Document:

@@ -13,6 +13,8 @@ import numpy as np
 
 from edge.detector.camera.frame import Image
 
+_TO_BGR = {1: cv2.COLOR_GRAY2BGR, 4: cv2.COLOR_BGRA2BGR}
+"""Conversion to three channels, by the number of channels."""
 _SAMPLED_ROWS = 33
 """Number of rows of a frame that are examined, evenly spaced."""
 _MAX_LEVEL_DIFFERENCE = 4
@@ -33,31 +35,23 @@ class CorruptionFilter:
         self._corrupt_since: float | None = None
 
     def filter(self, image: Any, clock: float) -> Image | None:
-        """Return the frame with three channels if it is intact; None if it is corrupt.
+        """Return the frame with three channels if it is intact, or None. ``clock`` is the frame's time in seconds.
 
-        Args:
-            image: what the driver returned. Anything but an array of uint8 with 1, 3 or 4 channels counts as corrupt.
-            clock: the frame's time, in seconds.
+        Whatever the driver returned that is not an array of uint8 with 1, 3 or 4 channels counts as corrupt.
         """
         if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.ndim not in (2, 3) or not image.size:
             return None
         channels = 1 if image.ndim == 2 else image.shape[2]
-        if channels == 1:
-            converted: Any = cv2.cvtColor(image, cv2.COLOR_GRAY2BGR)
-        elif channels == 4:
-            converted = cv2.cvtColor(image, cv2.COLOR_BGRA2BGR)
-        elif channels == 3:
-            converted = image
-        else:
+        if channels not in (1, 3, 4):
             return None
-        uniform_rows = _count_uniform_rows(converted)
+        intact: Image = image if channels == 3 else np.asarray(cv2.cvtColor(image, _TO_BGR[channels]), np.uint8)
+        uniform_rows = _count_uniform_rows(intact)
         if uniform_rows >= self._usual_rows + _MIN_EXTRA_ROWS:
             if self._corrupt_since is None:
                 self._corrupt_since = clock
             if clock - self._corrupt_since < ACCEPT_SECONDS:
                 return None
         self._usual_rows, self._corrupt_since = uniform_rows, None
-        intact: Image = converted
         return intact
 
 

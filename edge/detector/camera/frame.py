@@ -32,15 +32,15 @@ class Camera(Protocol):
 
     is_live: bool
     """Whether frames arrive in real time and may be skipped. A recording waits for its consumer and skips none."""
-    skipped: int
+    skipped: int = 0
     """Frames of a live camera that were replaced by a newer one before they were processed."""
-    reopened: int
+    reopened: int = 0
     """Number of times a live camera was reopened after it had failed or hung."""
-    corrupt: int
+    corrupt: int = 0
     """Frames of a live camera that were discarded as corrupt."""
-    ignored: int
+    ignored: int = 0
     """Frames of a live camera that were left out at the reduced rate."""
-    reduced_rate: bool
+    reduced_rate: bool = False
     """Set by the consumer while nothing moves: a live camera may then leave out some of its frames."""
 
     def frames(self, stop: Stop) -> Iterator[Frame]:
@@ -49,4 +49,3 @@ class Camera(Protocol):
         Raises:
             ConfigurationError: the camera does not exist, or nothing in it can be read.
         """
-        ...

@@ -15,7 +15,7 @@ import cv2
 import structlog
 
 from edge.detector.camera.corruption import CorruptionFilter
-from edge.detector.camera.frame import Frame
+from edge.detector.camera.frame import Camera, Frame
 from wire.errors import ConfigurationError
 from wire.exit_codes import ExitCode
 from wire.process.backoff import delay_seconds
@@ -36,7 +36,7 @@ INITIAL_REOPEN_SECONDS = 0.5
 MAX_REOPEN_SECONDS = 3.0
 """Maximum pause before a camera is reopened."""
 RELEASE_SECONDS = 1.0
-"""Maximum time for releasing the camera when the process stops."""
+"""Maximum time for releasing the camera when the process stops: the driver may hang."""
 REDUCED_RATE_DIVISOR = 3
 """At the reduced rate, one of this many frames is processed: at 30 frames/s, movement is noticed 0.1 s later."""
 _POLL_SECONDS = 0.2
@@ -45,7 +45,7 @@ _POLL_SECONDS = 0.2
 _log = structlog.get_logger("camera")
 
 
-class LiveCamera:
+class LiveCamera(Camera):
     """A V4L2 device, a network stream or a GStreamer pipeline."""
 
     is_live = True
@@ -53,24 +53,13 @@ class LiveCamera:
     def __init__(
         self, name: str, open_capture: Callable[[], cv2.VideoCapture], max_hang_seconds: float = MAX_HANG_SECONDS
     ) -> None:
-        """Set up the camera; :meth:`frames` opens it.
-
-        Args:
-            name: the name for logs and errors, without credentials.
-            open_capture: opens the camera.
-            max_hang_seconds: the camera is reopened if it gives no frame for this long.
-        """
-        self.skipped = 0
-        self.reopened = 0
-        self.corrupt = 0
-        self.ignored = 0
-        self.reduced_rate = False
+        """Set up the camera; :meth:`frames` opens it. ``name`` is for logs and errors, without credentials."""
         self._name, self._open_capture, self._max_hang_seconds = name, open_capture, max_hang_seconds
 
     def frames(self, stop: Stop) -> Iterator[Frame]:
         """Yield the newest frame each time; see :class:`edge.detector.camera.frame.Camera`."""
         reader = _Reader(self._open_capture)
-        if not reader.wait_open(OPEN_SECONDS, stop):
+        if not reader.wait_open(stop):
             raise ConfigurationError(
                 f"CAMERA_SOURCE is '{self._name}': expected a camera that can be opened", ExitCode.NO_INPUT
             )
@@ -80,9 +69,9 @@ class LiveCamera:
             for frame in self._read(reader, stop):
                 yield frame
                 failures = 0
-            reader.abandon()
+            reader.is_abandoned = True
             if stop:
-                reader.wait_end(RELEASE_SECONDS)
+                reader.thread.join(RELEASE_SECONDS)
                 return
             self.reopened += 1
             failures += 1
@@ -92,7 +81,7 @@ class LiveCamera:
                 stop.wait(_POLL_SECONDS)
                 abandoned = [other for other in abandoned if not other.ended]
             reader = _Reader(self._open_capture)
-            reader.wait_open(OPEN_SECONDS, stop)
+            reader.wait_open(stop)
 
     def _read(self, reader: "_Reader", stop: Stop) -> Iterator[Frame]:
         """Yield the intact frames of one capture until it ends or hangs. The first one begins a new scene."""
@@ -101,14 +90,13 @@ class LiveCamera:
         longest_gap = 0.0
         while not stop:
             reader.process_every = REDUCED_RATE_DIVISOR if self.reduced_rate else 1
-            captured = reader.take_newest(_POLL_SECONDS)
+            captured = reader.take_newest()
             now = time.monotonic()
             if captured is not None:
                 self.skipped += captured.skipped
                 self.ignored += captured.ignored
                 if has_frame:
-                    gap = (now - last_frame_at) / (1 + captured.skipped + captured.ignored)
-                    longest_gap = max(longest_gap, gap)
+                    longest_gap = max(longest_gap, (now - last_frame_at) / (1 + captured.skipped + captured.ignored))
                     timeout = min(self._max_hang_seconds, max(MIN_HANG_SECONDS, HANG_GAPS * longest_gap))
                 last_frame_at, has_frame = now, True
                 image = corruption_filter.filter(captured.image, captured.clock)
@@ -140,38 +128,31 @@ class _Reader:
         self._open_capture = open_capture
         self._changed = threading.Condition()
         self._newest: _CapturedFrame | None = None
-        self._abandoned = False
+        self.is_abandoned = False
+        """Set to let the thread release the camera and end as soon as the driver returns."""
         self.process_every = 1
         """1: every frame is retrieved; n: every nth frame."""
         self.opened = False
         self.ended = False
         self.reason: str | None = None
         """The driver's error, if it raised one."""
-        self._thread = threading.Thread(target=self._run, name="camera", daemon=True)
-        self._thread.start()
+        self.thread = threading.Thread(target=self._run, name="camera", daemon=True)
+        self.thread.start()
 
-    def wait_open(self, seconds: float, stop: Stop) -> bool:
-        """Wait at most ``seconds`` for the camera to open, and return whether it did or ``stop`` is set."""
-        deadline = time.monotonic() + seconds
+    def wait_open(self, stop: Stop) -> bool:
+        """Wait at most :data:`OPEN_SECONDS` for the camera to open; return whether it did or ``stop`` is set."""
+        deadline = time.monotonic() + OPEN_SECONDS
         with self._changed:
             while not (self.opened or self.ended or stop) and time.monotonic() < deadline:
                 self._changed.wait(_POLL_SECONDS)
         return self.opened or bool(stop)
 
-    def take_newest(self, seconds: float) -> _CapturedFrame | None:
-        """Return the newest frame, once; None if no new one arrives within ``seconds``."""
+    def take_newest(self) -> _CapturedFrame | None:
+        """Return the newest frame, once; None if no new one arrives within :data:`_POLL_SECONDS`."""
         with self._changed:
-            self._changed.wait_for(lambda: self._newest is not None or self.ended, seconds)
+            self._changed.wait_for(lambda: self._newest is not None or self.ended, _POLL_SECONDS)
             newest, self._newest = self._newest, None
         return newest
-
-    def abandon(self) -> None:
-        """Let the thread release the camera and end as soon as the driver returns."""
-        self._abandoned = True
-
-    def wait_end(self, seconds: float) -> None:
-        """Wait until the camera is released, at most ``seconds``: the driver may hang."""
-        self._thread.join(seconds)
 
     def _run(self) -> None:
         capture = None
@@ -181,7 +162,7 @@ class _Reader:
                 self.opened = capture.isOpened()
                 self._changed.notify_all()
             ignored = 0
-            while self.opened and not self._abandoned and capture.grab():
+            while self.opened and not self.is_abandoned and capture.grab():
                 if ignored + 1 < self.process_every:
                     ignored += 1
                     continue
@@ -202,6 +183,6 @@ class _Reader:
                 with contextlib.suppress(Exception):
                     capture.release()
             with self._changed:
-                self._newest = None if self._abandoned else self._newest
+                self._newest = None if self.is_abandoned else self._newest
                 self.ended = True
                 self._changed.notify_all()

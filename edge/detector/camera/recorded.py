@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import structlog
 
-from edge.detector.camera.frame import Frame, Image
+from edge.detector.camera.frame import Camera, Frame, Image
 from wire.errors import ConfigurationError
 from wire.exit_codes import ExitCode
 from wire.process.lifecycle import Stop
@@ -21,15 +21,10 @@ IMAGE_SUFFIXES = frozenset((".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".
 _log = structlog.get_logger("camera")
 
 
-class Recording:
+class Recording(Camera):
     """A camera that reads files. Every frame is processed."""
 
     is_live = False
-    skipped = 0
-    reopened = 0
-    corrupt = 0
-    ignored = 0
-    reduced_rate = False
 
     def __init__(self, path: Path, loop: bool) -> None:
         self._path, self._loop = path, loop
@@ -43,6 +38,9 @@ class Recording:
     def _once(self, stop: Stop) -> Iterator[Frame]:
         """Yield the frames once, from the first to the last."""
         raise NotImplementedError
+
+    def _error(self, expected: str) -> ConfigurationError:
+        return ConfigurationError(f"CAMERA_SOURCE is '{printable(self._path)}': expected {expected}", ExitCode.BAD_DATA)
 
 
 class VideoFile(Recording):
@@ -62,10 +60,7 @@ class VideoFile(Recording):
                 yield Frame(image, opened_at + timedelta(seconds=clock), clock, new_scene=count == 0)  # type: ignore[arg-type]
                 count += 1
             if count == 0 and not stop:
-                raise ConfigurationError(
-                    f"CAMERA_SOURCE is '{self._path}': expected a video with at least one readable frame",
-                    ExitCode.BAD_DATA,
-                )
+                raise self._error("a video with at least one readable frame")
             expected = round(capture.get(cv2.CAP_PROP_FRAME_COUNT))
             if not stop and count < expected:
                 _log.warning("video ends early", path=str(self._path), frames=count, expected=expected)
@@ -78,7 +73,11 @@ class ImageFolder(Recording):
 
     def _once(self, stop: Stop) -> Iterator[Frame]:
         count = 0
-        for path in self._paths():
+        try:
+            paths = sorted(self._path.iterdir())
+        except OSError as error:
+            raise self._error(f"a readable folder ({error.strerror})") from None
+        for path in paths:
             if stop:
                 return
             if path.suffix.lower() not in IMAGE_SUFFIXES:
@@ -90,20 +89,7 @@ class ImageFolder(Recording):
             yield Frame(image, datetime.now(UTC), float(count), new_scene=True)
             count += 1
         if count == 0:
-            raise ConfigurationError(
-                f"CAMERA_SOURCE is '{printable(self._path)}': expected a folder with at least one readable image "
-                f"({', '.join(sorted(IMAGE_SUFFIXES))})",
-                ExitCode.BAD_DATA,
-            )
-
-    def _paths(self) -> list[Path]:
-        try:
-            return sorted(self._path.iterdir())
-        except OSError as error:
-            raise ConfigurationError(
-                f"CAMERA_SOURCE is '{printable(self._path)}': expected a readable folder ({error.strerror})",
-                ExitCode.BAD_DATA,
-            ) from None
+            raise self._error(f"a folder with at least one readable image ({', '.join(sorted(IMAGE_SUFFIXES))})")
 
 
 def printable(path: Path) -> str:

@@ -17,19 +17,24 @@ _STREAM = re.compile(r"(rtsp|rtsps|rtmp|http|https|udp|tcp)://", re.IGNORECASE)
 
 
 def open_camera(source: str, loop: bool) -> Camera:
-    """Return the camera that ``source`` names. A live camera is opened later, when its frames are read.
+    """Return the camera that ``source`` names, in the form of ``CAMERA_SOURCE``; ``loop`` repeats a file or folder.
 
-    Args:
-        source: V4L2 device or its index, stream address, video file, folder of images or ``gstreamer:<pipeline>``.
-        loop: whether a file or folder starts again when it ends.
+    A live camera is opened later, when its frames are read.
 
     Raises:
         ConfigurationError: there is no such device, file or folder, or OpenCV lacks GStreamer.
     """
+    name = without_credentials(source)
     if source.startswith(GSTREAMER):
-        return _gstreamer(source.removeprefix(GSTREAMER))
+        if not re.search(r"GStreamer:\s+YES", cv2.getBuildInformation()):
+            raise ConfigurationError(
+                f"CAMERA_SOURCE is '{name}': this OpenCV is built without GStreamer; "
+                "expected a build with GStreamer, as in NVIDIA's images for the Jetson",
+                ExitCode.NO_INPUT,
+            )
+        return LiveCamera(name, lambda: cv2.VideoCapture(source.removeprefix(GSTREAMER), cv2.CAP_GSTREAMER))
     if _STREAM.match(source):
-        return LiveCamera(without_credentials(source), lambda: _open_stream(source))
+        return LiveCamera(name, lambda: _open_stream(source))
     path = Path(f"/dev/video{int(source)}" if re.fullmatch(r"\d{1,3}", source) else source)
     if path.is_char_device():
         return LiveCamera(str(path), lambda: cv2.VideoCapture(str(path), cv2.CAP_V4L2))
@@ -38,25 +43,13 @@ def open_camera(source: str, loop: bool) -> Camera:
     if path.is_file() and str(path).isprintable():  # OpenCV crashes on a name that is not UTF-8
         return VideoFile(path, loop)
     raise ConfigurationError(
-        f"CAMERA_SOURCE is '{printable(Path(without_credentials(source)))}': expected an existing device, "
+        f"CAMERA_SOURCE is '{printable(Path(name))}': expected an existing device, "
         f"file or folder, an rtsp:// or http:// address, or {GSTREAMER}<pipeline>",
         ExitCode.NO_INPUT,
     )
 
 
 def _open_stream(address: str) -> cv2.VideoCapture:
-    limits = (
-        (cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, int(OPEN_SECONDS * 1000)),
-        (cv2.CAP_PROP_READ_TIMEOUT_MSEC, int(2 * MAX_HANG_SECONDS * 1000)),
-    )
-    return cv2.VideoCapture(address, cv2.CAP_FFMPEG, [number for limit in limits for number in limit])
-
-
-def _gstreamer(pipeline: str) -> LiveCamera:
-    if not re.search(r"GStreamer:\s+YES", cv2.getBuildInformation()):
-        raise ConfigurationError(
-            f"CAMERA_SOURCE is '{GSTREAMER}{without_credentials(pipeline)}': this OpenCV is built without GStreamer; "
-            "expected a build with GStreamer, as in NVIDIA's images for the Jetson",
-            ExitCode.NO_INPUT,
-        )
-    return LiveCamera(GSTREAMER + without_credentials(pipeline), lambda: cv2.VideoCapture(pipeline, cv2.CAP_GSTREAMER))
+    open_limit = (cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, int(OPEN_SECONDS * 1000))
+    read_limit = (cv2.CAP_PROP_READ_TIMEOUT_MSEC, int(2 * MAX_HANG_SECONDS * 1000))
+    return cv2.VideoCapture(address, cv2.CAP_FFMPEG, [*open_limit, *read_limit])

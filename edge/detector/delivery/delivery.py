@@ -49,12 +49,14 @@ class Delivery(Protocol):
 
     def finish(self, stop: Stop, seconds: float = math.inf) -> None:
         """Wait until every face is delivered or ``stop`` is set, at most ``seconds``."""
+        _wait_until(lambda: not self.pending, stop, seconds)
 
     def stats(self) -> dict[str, Any]:
         """Return its fields of the detector's status."""
 
     def close(self) -> None:
         """Disconnect. Faces in the outbox stay there for the next run."""
+        self.session.close()
 
 
 def make_delivery(settings: DetectorSettings, stop: Stop) -> Delivery:
@@ -62,7 +64,7 @@ def make_delivery(settings: DetectorSettings, stop: Stop) -> Delivery:
     return FireAndForget(settings, stop) if settings.mqtt_qos == 0 else OutboxDelivery(settings, stop)
 
 
-class OutboxDelivery:
+class OutboxDelivery(Delivery):
     """Delivery at QoS 1 and 2: a face stays in the outbox until its receipt arrives."""
 
     def __init__(self, settings: DetectorSettings, stop: Stop) -> None:
@@ -75,16 +77,13 @@ class OutboxDelivery:
         self._cloud_up_since: dict[str, object] = {}
         """By the status topic of each forwarder: when it connected to the cloud; None while it is disconnected."""
         self._thread: threading.Thread | None = None
-        cameras = self._outbox.cameras() | {settings.camera_name}
+        receipts = map(topics.receipts, sorted(self._outbox.cameras() | {settings.camera_name}))
         self.session = Session(
             settings.local_endpoint(),
             _options(settings),
             stop,
             on_message=self._on_message,
-            subscriptions=[
-                *((topics.receipts(camera), 1) for camera in sorted(cameras)),
-                (topics.ALL_FORWARDER_STATUS, 1),
-            ],
+            subscriptions=[(topic, 1) for topic in (*receipts, topics.ALL_FORWARDER_STATUS)],
             on_connected=self._on_connected,
             on_lost=self._on_lost,
         )
@@ -105,10 +104,6 @@ class OutboxDelivery:
     def pending(self) -> int:
         """Number of faces in the outbox."""
         return self._outbox.count
-
-    def finish(self, stop: Stop, seconds: float = math.inf) -> None:
-        """Wait until the outbox is empty or ``stop`` is set, at most ``seconds``."""
-        _wait_until_none(lambda: self.pending, stop, seconds)
 
     def stats(self) -> dict[str, Any]:
         """Return its fields of the detector's status."""
@@ -182,7 +177,7 @@ class OutboxDelivery:
         self._dispatcher.on_link_down()
 
 
-class FireAndForget:
+class FireAndForget(Delivery):
     """Delivery at QoS 0: a face is published once, and lost if the broker is disconnected."""
 
     def __init__(self, settings: DetectorSettings, stop: Stop) -> None:
@@ -194,17 +189,14 @@ class FireAndForget:
     def start(self) -> None:
         """Connect, and wait a few seconds for the connection: faces published before it are lost."""
         self.session.start()
-        deadline = time.monotonic() + _CONNECT_SECONDS
-        while not (self.session.connected or self._stop) and time.monotonic() < deadline:
-            self._stop.wait(_POLL_SECONDS)
+        _wait_until(lambda: self.session.connected, self._stop, _CONNECT_SECONDS)
 
     def store(self, faces: list[Face]) -> None:
         """Publish the faces of one frame, once."""
         for face in faces:
             with self._lock:
                 self._underway += 1
-            topic = topics.faces(face.origin.camera)
-            future = self.session.publish(topic, face.jpeg, qos=0, properties=encode(face))
+            future = self.session.publish(topics.faces(face.origin.camera), face.jpeg, qos=0, properties=encode(face))
             future.add_done_callback(lambda done: self._on_published(done.exception()))
 
     @property
@@ -212,25 +204,15 @@ class FireAndForget:
         """Number of faces that are not written to the broker yet."""
         return self._underway
 
-    def finish(self, stop: Stop, seconds: float = math.inf) -> None:
-        """Wait until all faces are written to the broker or ``stop`` is set, at most ``seconds``."""
-        _wait_until_none(lambda: self.pending, stop, seconds)
-
     def stats(self) -> dict[str, Any]:
         """Return its fields of the detector's status."""
         return {"published": self._published, "dropped": self._dropped}
 
-    def close(self) -> None:
-        """Disconnect."""
-        self.session.close()
-
     def _on_published(self, error: BaseException | None) -> None:
         with self._lock:
             self._underway -= 1
-            if error is None:
-                self._published += 1
-            else:
-                self._dropped += 1
+            self._published += error is None
+            self._dropped += error is not None
 
 
 def _options(settings: DetectorSettings) -> ConnectOptions:
@@ -241,9 +223,9 @@ def _options(settings: DetectorSettings) -> ConnectOptions:
     )
 
 
-def _wait_until_none(pending: Callable[[], int], stop: Stop, seconds: float) -> None:
+def _wait_until(is_done: Callable[[], bool], stop: Stop, seconds: float) -> None:
     deadline = time.monotonic() + seconds
-    while pending() and not stop and time.monotonic() < deadline:
+    while not (is_done() or stop) and time.monotonic() < deadline:
         stop.wait(_POLL_SECONDS)
 
 

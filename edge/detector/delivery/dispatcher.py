@@ -27,7 +27,7 @@ MAX_RECEIPT_TIMEOUT_SECONDS = 300.0
 _log = structlog.get_logger("dispatcher")
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class _Sent:
     """A face that is under way."""
 
@@ -50,16 +50,10 @@ class Dispatcher:
         clock: Callable[[], float] = time.monotonic,
         chance: Callable[[], float] = random.random,
     ) -> None:
-        """Set up the dispatcher.
+        """Set up the dispatcher; at most ``window`` faces are under way.
 
-        Args:
-            outbox: the faces to publish.
-            publish: publishes a face, given the seconds until it is published again. It may fail silently, as only a
-                receipt counts.
-            window: maximum number of faces under way.
-            resend_after: seconds to wait for the first receipt of a face.
-            clock: a monotonic clock, in seconds.
-            chance: returns a random number from 0 to 1, for the jitter.
+        ``publish`` publishes a face, given the seconds until it is published again; for the first time, these are
+        ``resend_after``. It may fail silently, as only a receipt counts. ``chance`` is for the jitter, 0 to 1.
         """
         self.published = 0
         """Faces published since the start, including those sent again."""
@@ -138,19 +132,17 @@ class Dispatcher:
                 self._receipts = list(dict.fromkeys((*receipts, *self._receipts)))
             return False
         receipted_ids = {face_id for face_id, _ in receipts}
-        for seq in [seq for seq, sent in self._underway.items() if sent.id in receipted_ids]:
-            del self._underway[seq]
+        self._underway = {seq: sent for seq, sent in self._underway.items() if sent.id not in receipted_ids}
         return True
 
     def _resend(self, resend_all: bool) -> None:
         """Send again the faces whose receipt is overdue, or all that are under way."""
         now = self._clock()
         for seq, sent in list(self._underway.items()):
-            if not resend_all and sent.overdue_at > now:
-                continue
             if resend_all:
-                sent.attempts = 0
-            self.resent += self._send(seq, sent.attempts + 1)
+                self.resent += self._send(seq, 1)
+            elif sent.overdue_at <= now:
+                self.resent += self._send(seq, sent.attempts + 1)
 
     def _fill_window(self) -> None:
         """Publish faces until the window is full: the newest and the oldest in equal parts."""
@@ -163,19 +155,15 @@ class Dispatcher:
             self._send(seq, 1)
 
     def _send(self, seq: int, attempt: int) -> bool:
-        """Publish a face, and return whether it was still in the outbox."""
+        """Publish a face, and return whether it was still in the outbox. The first ``attempt`` is 1."""
         face = self._outbox.get(seq)
         if face is None:  # dropped, as the outbox was full
             self._underway.pop(seq, None)
             return False
-        timeout = self._receipt_timeout(attempt)
+        timeout = delay_seconds(
+            attempt - 1, self._resend_after, MAX_RECEIPT_TIMEOUT_SECONDS, jitter=0.25, chance=self._chance()
+        )
         self._underway[seq] = _Sent(face.id, attempt, self._clock() + timeout)
         self._publish(face, timeout)
         self.published += 1
         return True
-
-    def _receipt_timeout(self, attempt: int) -> float:
-        """Return the seconds to wait for the receipt of an attempt; the first one is 1."""
-        return delay_seconds(
-            attempt - 1, self._resend_after, MAX_RECEIPT_TIMEOUT_SECONDS, jitter=0.25, chance=self._chance()
-        )

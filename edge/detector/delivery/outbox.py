@@ -27,7 +27,6 @@ _log = structlog.get_logger("outbox")
 class OutboxFace:
     """A face in the outbox, encoded for publishing."""
 
-    seq: int
     id: str
     camera: str
     properties: Properties
@@ -38,43 +37,24 @@ class Outbox:
     """Faces on disk. Several threads can use it, but only one process can open it."""
 
     def __init__(self, path: Path, max_bytes: int) -> None:
-        """Open the outbox, or create one.
+        """Open or create the outbox as :func:`edge.detector.delivery.outbox_file.open_or_create` does.
 
-        A damaged file is renamed, never deleted, and an empty one is created in its place.
-
-        Args:
-            path: the SQLite file; its folder is created if it does not exist.
-            max_bytes: maximum size of the file. SQLite's write-ahead log needs a few MB more.
-
-        Raises:
-            ConfigurationError: the file cannot be written, has another schema, or another process has it open.
+        ``max_bytes`` is the maximum size of the file. SQLite's write-ahead log needs a few MB more.
         """
+        self.count: int
+        """Number of faces in the outbox."""
+        self.bytes: int
+        """Size of these faces in the file, in bytes."""
+        self.dropped: int
+        """Faces dropped since the file was created, without those whose receipt has arrived since."""
         self.not_stored = 0
         """Faces that could not be stored since the start, because the disk was full."""
         self._max_bytes = max_bytes
         self._lock = threading.RLock()
         self._database = outbox_file.open_or_create(path)
-        self._count: int
-        self._bytes: int
-        self._dropped: int
-        self._count, self._bytes, self._dropped = self._database.execute(
+        self.count, self.bytes, self.dropped = self._database.execute(
             "SELECT count(*), coalesce(sum(bytes), 0), (SELECT dropped FROM totals) FROM faces"
         ).fetchone()
-
-    @property
-    def count(self) -> int:
-        """Number of faces in the outbox."""
-        return self._count
-
-    @property
-    def bytes(self) -> int:
-        """Size of these faces in the file, in bytes."""
-        return self._bytes
-
-    @property
-    def dropped(self) -> int:
-        """Faces dropped since the file was created, without those whose receipt has arrived since."""
-        return self._dropped
 
     def store(self, faces: Sequence[Face]) -> int:
         """Commit the faces of one frame, all or none, and return how many older ones were dropped to make room.
@@ -97,22 +77,18 @@ class Outbox:
                 self.not_stored += len(faces)
                 _log.error("faces not stored", faces=len(faces), reason=str(error), unkept=self.not_stored)
                 return 0
-            self._count += len(faces) - len(dropped)
-            self._bytes += needed - freed
-            self._dropped += len(dropped)
+            self.count += len(faces) - len(dropped)
+            self.bytes += needed - freed
+            self.dropped += len(dropped)
         if dropped:
             _log.error("outbox full, oldest faces dropped", ids=dropped, dropped=self.dropped)
         return len(dropped)
 
     def delete_receipted(self, receipts: Iterable[tuple[str, str]]) -> int:
-        """Delete the faces whose receipts have arrived.
+        """Delete the faces whose receipts, each an id and a camera, have arrived, and return the number deleted.
 
-        Args:
-            receipts: id and camera of each face. A face that was dropped while it was under way is in S3 all the same,
-                so it no longer counts as dropped. Other ids that are not in the outbox are ignored.
-
-        Returns:
-            Number of faces deleted.
+        A face that was dropped while it was under way is in S3 all the same, so it no longer counts as dropped. Other
+        ids that are not in the outbox are ignored.
         """
         deleted = freed = no_longer_dropped = 0
         with self._lock:
@@ -133,19 +109,13 @@ class Outbox:
                         self._database.execute("UPDATE totals SET dropped = dropped - ?", (no_longer_dropped,))
             finally:
                 self._database.execute("PRAGMA synchronous = FULL")
-            self._count -= deleted
-            self._bytes -= freed
-            self._dropped -= no_longer_dropped
+            self.count -= deleted
+            self.bytes -= freed
+            self.dropped -= no_longer_dropped
         return deleted
 
     def waiting(self, underway: Collection[int], limit: int, newest_first: bool) -> list[int]:
-        """Return the sequence numbers of faces that are not under way.
-
-        Args:
-            underway: sequence numbers to leave out.
-            limit: maximum number to return.
-            newest_first: return the newest faces, or else the oldest.
-        """
+        """Return the sequence numbers of at most ``limit`` faces that are not under way: the newest or the oldest."""
         oldest = "SELECT seq FROM faces ORDER BY seq LIMIT ?"
         newest = "SELECT seq FROM faces ORDER BY seq DESC LIMIT ?"
         with self._lock:
@@ -161,7 +131,7 @@ class Outbox:
         if row is None:
             return None
         face_id, camera, packed, jpeg = row
-        return OutboxFace(seq, face_id, camera, properties.unpack(packed, 0)[0], jpeg)
+        return OutboxFace(face_id, camera, properties.unpack(packed, 0)[0], jpeg)
 
     def cameras(self) -> set[str]:
         """Return the cameras of the faces in the outbox: an earlier run may have had another camera."""
@@ -183,7 +153,7 @@ class Outbox:
         """Drop the oldest faces until ``needed`` bytes fit; return their ids and the number of bytes freed."""
         dropped: list[str] = []
         freed = 0
-        while self._bytes - freed + needed > self._max_bytes:
+        while self.bytes - freed + needed > self._max_bytes:
             rows = self._database.execute(
                 "DELETE FROM faces WHERE seq = (SELECT min(seq) FROM faces) RETURNING seq, id, camera, bytes"
             ).fetchall()

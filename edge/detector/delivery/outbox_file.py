@@ -33,10 +33,7 @@ _log = structlog.get_logger("outbox")
 
 
 def open_or_create(path: Path) -> sqlite3.Connection:
-    """Open the file, or create it. A damaged file is renamed, never deleted, and replaced by an empty one.
-
-    Args:
-        path: the SQLite file; its folder is created if it does not exist.
+    """Open or create the file and its folder. A damaged file is renamed, never deleted, and replaced by an empty one.
 
     Raises:
         ConfigurationError: the file cannot be written, has another schema, or another process has it open.
@@ -107,14 +104,10 @@ def _open(path: Path) -> sqlite3.Connection:
 
 
 def _rename_damaged(path: Path, reason: str) -> None:
-    stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
+    renamed = f"{path}.damaged-{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}"
     for suffix in ("", "-wal", "-shm"):
-        part = path.with_name(path.name + suffix)
-        if part.exists():
-            part.rename(path.with_name(f"{path.name}.damaged-{stamp}{suffix}"))
+        with contextlib.suppress(FileNotFoundError):
+            Path(f"{path}{suffix}").rename(f"{renamed}{suffix}")
     _log.error(
-        "outbox damaged, renamed and replaced by an empty one",
-        path=str(path),
-        renamed_to=f"{path}.damaged-{stamp}",
-        reason=reason,
+        "outbox damaged, renamed and replaced by an empty one", path=str(path), renamed_to=renamed, reason=reason
     )

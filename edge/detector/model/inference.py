@@ -47,10 +47,8 @@ class Network:
     def __init__(self, providers: Sequence[str], folder: Path = FOLDER) -> None:
         """Load the network and log the provider that runs it.
 
-        Args:
-            providers: «tensorrt», «cuda», «cpu», the preferred one first. Those that this ONNX Runtime lacks are
-                skipped; the CPU is always the last choice.
-            folder: where the model files are.
+        ``providers`` are «tensorrt», «cuda», «cpu», the preferred one first. Those that this ONNX Runtime lacks are
+        skipped; the CPU is always the last choice.
 
         Raises:
             ConfigurationError: a model file is missing or damaged.
@@ -65,11 +63,7 @@ class Network:
         _log.info("model loaded", runs_on=self.provider, onnxruntime=onnxruntime.__version__)
 
     def run(self, picture: Image) -> Sequence[Numbers]:
-        """Return the network's output for each grid; see :data:`OUTPUTS`.
-
-        Args:
-            picture: height x width x 3, blue, green, red.
-        """
+        """Return the network's output for each grid; see :data:`OUTPUTS`."""
         height, width = (-(-size // STRIDES[-1]) * STRIDES[-1] for size in picture.shape[:2])
         if height * width > _STRIPS_ABOVE_PIXELS and self.provider == _CPU:
             return list(self._parts[1].run(OUTPUTS, {FEATURES: self._run_stem_in_strips(picture, height, width)}))

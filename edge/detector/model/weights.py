@@ -20,9 +20,6 @@ class Model:
     def read(self, folder: Path = FOLDER) -> bytes:
         """Return the content of the file.
 
-        Args:
-            folder: where the file is.
-
         Raises:
             ConfigurationError: the file is missing, or its hash differs.
         """

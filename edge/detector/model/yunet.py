@@ -45,24 +45,15 @@ class FaceDetector:
     def __init__(
         self, size: int, confidence: float, providers: Sequence[str] = ("cpu",), folder: Path = FOLDER
     ) -> None:
-        """Load the model.
+        """Load the model as :class:`edge.detector.model.inference.Network` does, with the same errors.
 
-        Args:
-            size: longest side of the model's input, in pixels. Larger frames are scaled down; none is scaled up.
-            confidence: minimum score of a face, 0 to 1.
-            providers: the preferred one first; see :class:`edge.detector.model.inference.Network`.
-            folder: where the model files are.
-
-        Raises:
-            ConfigurationError: a model file is missing or damaged.
+        ``size`` is the longest side of its input in pixels: larger frames are scaled down, none is scaled up.
+        ``confidence`` is the minimum score of a face, 0 to 1.
         """
         self._size, self._confidence = size, confidence
         self._network = Network(providers, folder)
-
-    @property
-    def provider(self) -> str:
+        self.provider = self._network.provider
         """The provider that runs the model, by its name in ONNX Runtime."""
-        return self._network.provider
 
     def detect(self, image: Image) -> list[Detection]:
         """Return the faces in ``image``, the most confident first. Boxes and landmarks are in pixels of ``image``."""
@@ -83,11 +74,7 @@ def _decode(outputs: Sequence[Numbers], confidence: float) -> Numbers:
     """Return the faces in the network's outputs as rows of 15: box, landmarks, score, in pixels of its input.
 
     The formulas are those of OpenCV's ``FaceDetectorYN`` (``modules/objdetect/src/face_detect.cpp``), but only cells
-    that can have the required score are decoded.
-
-    Args:
-        outputs: one for each grid, 1 x 16 x rows x columns; see :data:`edge.detector.model.inference.OUTPUTS`.
-        confidence: minimum score.
+    that can have the required score are decoded. :data:`edge.detector.model.inference.OUTPUTS` describes the outputs.
     """
     # The score is the square root of the product of two probabilities, so neither may be less than its square.
     min_probability = min(confidence, 1 - _EPSILON) ** 2

@@ -1,5 +1,6 @@
 """Selects the pictures of a face that are sent: the first one at once, then the best one of each interval."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -97,11 +98,7 @@ class BestShotSelector:
     """Keeps the best candidate of each track until the track's interval ends."""
 
     def __init__(self, interval_seconds: float) -> None:
-        """Set up the selector.
-
-        Args:
-            interval_seconds: length of an interval on the camera's clock. 0: every candidate is returned at once.
-        """
+        """Set up the selector. Intervals are on the camera's clock; with 0, every candidate is returned at once."""
         self._seconds = interval_seconds
         self._intervals: dict[int, _Interval] = {}
 
@@ -140,13 +137,7 @@ class BestShotSelector:
             interval.best = None
         return candidates
 
-    def end(self, track: int | None = None) -> list[Candidate]:
-        """End a track, or all tracks, and return their best candidates so far."""
-        ended = [track] if track is not None else list(self._intervals)
-        candidates = [interval.best for number in ended if (interval := self._intervals.pop(number, None)) is not None]
-        return [candidate for candidate in candidates if candidate is not None]
-
-    @property
-    def tracks(self) -> list[int]:
-        """Numbers of the tracks that have not ended."""
-        return list(self._intervals)
+    def end(self, is_active: Callable[[int], bool] = lambda track: False) -> list[Candidate]:
+        """End the tracks that are no longer active, by default all, and return their best candidates so far."""
+        ended = [self._intervals.pop(track) for track in list(self._intervals) if not is_active(track)]
+        return [interval.best for interval in ended if interval.best is not None]

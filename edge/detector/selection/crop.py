@@ -10,13 +10,7 @@ _SHRINK_FACTOR = 0.75
 
 
 def clamp(box: tuple[float, float, float, float], width: int, height: int) -> tuple[int, int, int, int]:
-    """Return the part of ``box`` that lies within a frame, at least one pixel, as x, y, width, height.
-
-    Args:
-        box: x, y, width, height.
-        width: width of the frame, in pixels.
-        height: height of the frame, in pixels.
-    """
+    """Return the part of ``box`` within a frame of this size, at least one pixel, as x, y, width, height."""
     left = min(max(round(box[0]), 0), width - 1)
     top = min(max(round(box[1]), 0), height - 1)
     right = min(max(round(box[0] + box[2]), left + 1), width)
@@ -33,12 +27,9 @@ def crop(image: Image, box: tuple[float, float, float, float], margin: float) ->
 
 
 def encode_jpeg(image: Image, quality: int, max_bytes: int) -> bytes:
-    """Encode ``image`` as a JPEG of at most ``max_bytes``. Quality is reduced first, then resolution, until it fits.
+    """Encode ``image`` as a JPEG of at most ``max_bytes``; ``quality`` is the initial one, 1 to 100.
 
-    Args:
-        image: height x width x 3, blue, green, red.
-        quality: initial JPEG quality, 1 to 100.
-        max_bytes: maximum size of the JPEG.
+    Quality is reduced first, then resolution, until the JPEG fits.
     """
     while True:
         for attempt in (quality, *range(quality - _QUALITY_STEP, _MIN_QUALITY - 1, -_QUALITY_STEP)):

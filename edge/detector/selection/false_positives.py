@@ -30,10 +30,8 @@ _MAX_EYE_DISTANCE = 1.3
 def is_false_positive(detection: Detection, framesize: tuple[int, int]) -> bool:
     """Return whether the landmarks of a detection cannot be those of a face.
 
-    Args:
-        detection: the detection.
-        framesize: width and height of the frame, in pixels. A face that is cut off by its edge is never rejected, as
-            the model guesses the landmarks outside.
+    ``framesize`` is the frame's width and height in pixels. A face that is cut off by its edge is never rejected, as
+    the model guesses the landmarks outside.
     """
     x, y, width, height = detection.box
     is_whole = x >= 0 and y >= 0 and x + width <= framesize[0] and y + height <= framesize[1]

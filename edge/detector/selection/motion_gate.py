@@ -27,11 +27,9 @@ class MotionGate:
     """Compares a thumbnail of each frame with that of the last frame that was searched."""
 
     def __init__(self, interval_seconds: float) -> None:
-        """Set up the gate.
+        """Set up the gate for a ``FACE_INTERVAL``; with 0, every frame is searched.
 
-        Args:
-            interval_seconds: ``FACE_INTERVAL``. A scene is searched at least this often, so that a face that does not
-                move is sent in time. 0: every frame is searched.
+        A scene is searched at least this often, so that a face that does not move is sent in time.
         """
         self._max_interval_seconds = min(MAX_SEARCH_INTERVAL_SECONDS, interval_seconds) - _TOLERANCE_SECONDS
         self._searched: Any = None

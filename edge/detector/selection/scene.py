@@ -37,9 +37,7 @@ class Scene:
     def update(self, frame: Frame, detections: Sequence[Detection] | None) -> list[Candidate]:
         """Process the next frame, and return the candidates to be sent now, from this frame or earlier ones.
 
-        Args:
-            frame: the next frame of the camera.
-            detections: the detections in it; None if it was not searched because nothing had moved.
+        ``detections`` is None if the frame was not searched because nothing had moved.
         """
         candidates = self.end() if frame.new_scene else []
         candidates += self._best_shots.take_finished(frame.clock)
@@ -74,16 +72,9 @@ class Scene:
             self.false_positives += len(strong) - len(plausible)
             strong = plausible
         self.faces += len(strong)
-        tracks = self._tracker.update(
-            [detection.box for detection in strong],
-            frame.clock,
-            [appearance_of(frame.image, detection.box) for detection in strong],
-        )
-        self._tracker.update_weak(
-            [detection.box for detection in weak],
-            frame.clock,
-            [appearance_of(frame.image, detection.box) for detection in weak],
-        )
+        boxes, weak_boxes = [detection.box for detection in strong], [detection.box for detection in weak]
+        tracks = self._tracker.update(boxes, frame.clock, [appearance_of(frame.image, box) for box in boxes])
+        self._tracker.update_weak(weak_boxes, frame.clock, [appearance_of(frame.image, box) for box in weak_boxes])
         return [
             candidate
             for detection, track in zip(strong, tracks, strict=True)
@@ -105,13 +96,7 @@ class Scene:
 
     def _end_lost_tracks(self) -> list[Candidate]:
         """End the tracks that the tracker has dropped, and return their best candidates."""
-        lost = [number for number in self._unconfirmed if not self._tracker.is_active(number)]
-        for number in lost:
+        for number in [number for number in self._unconfirmed if not self._tracker.is_active(number)]:
             del self._unconfirmed[number]
-        self.false_positives += len(lost)
-        return [
-            candidate
-            for number in self._best_shots.tracks
-            if not self._tracker.is_active(number)
-            for candidate in self._best_shots.end(number)
-        ]
+            self.false_positives += 1
+        return self._best_shots.end(self._tracker.is_active)

@@ -41,7 +41,6 @@ _MIN_OCCLUSION_OVERLAP = 0.05
 _APPEARANCE_PIXELS = 8
 """Width and height of the thumbnail that describes a face."""
 _APPEARANCE_MARGIN = 0.2
-_APPEARANCE_WEIGHT = 1.0
 _APPEARANCE_LEARNING_RATE = 0.2
 """Weight of a new frame in the average appearance of a track."""
 
@@ -77,30 +76,21 @@ class Tracker:
     def update(
         self, boxes: Sequence[Box], clock: float, appearances: Sequence[Appearance | None] | None = None
     ) -> list[Track]:
-        """Assign each box of the next frame to a track, the best match first, or else to a new track.
+        """Return a track for each box of the next frame, in their order: the best match, or else a new track.
 
-        Args:
-            boxes: the faces in the frame.
-            clock: the frame's time, in seconds.
-            appearances: the appearance of each face; see :func:`appearance_of`. By default, position alone decides.
-
-        Returns:
-            A track for each box, in the order of the boxes.
+        ``clock`` is the frame's time in seconds. By default, position alone decides, not appearance.
         """
         self._tracks = [track for track in self._tracks if clock - track.last_seen <= MAX_UNSEEN_SECONDS]
         appearances = appearances or [None] * len(boxes)
         self._matched.clear()
         assigned = self._assign(boxes, clock, appearances)
-        tracks = []
         for index, (box, appearance) in enumerate(zip(boxes, appearances, strict=True)):
-            track = assigned.get(index)
-            if track is None:
+            if index not in assigned:
                 self._last_number += 1
-                track = Track(self._last_number, box, clock, appearance)
-                self._tracks.append(track)
-                self._matched.add(track.number)
-            tracks.append(track)
-        return tracks
+                assigned[index] = Track(self._last_number, box, clock, appearance)
+                self._tracks.append(assigned[index])
+                self._matched.add(self._last_number)
+        return [assigned[index] for index in range(len(boxes))]
 
     def update_weak(self, boxes: Sequence[Box], clock: float, appearances: Sequence[Appearance | None]) -> None:
         """Assign weak detections of the same frame to tracks that have no match in it yet. They begin no tracks."""
@@ -131,13 +121,11 @@ class Tracker:
                 assigned[index] = track
                 self._matched.add(track.number)
         for index, track in assigned.items():
-            appearance = None if self._is_occluded(track, boxes[index]) else appearances[index]
-            _update(track, boxes[index], appearance, clock)
+            box, others = boxes[index], (other for other in self._tracks if other is not track)
+            # If another track overlaps the box, its appearance may be partly that of the other face.
+            is_occluded = any(overlap(other.box, box) > _MIN_OCCLUSION_OVERLAP for other in others)
+            _update(track, box, None if is_occluded else appearances[index], clock)
         return assigned
-
-    def _is_occluded(self, track: Track, box: Box) -> bool:
-        """Return whether another track overlaps ``box``: the appearance may then be partly that of the other face."""
-        return any(other is not track and overlap(other.box, box) > _MIN_OCCLUSION_OVERLAP for other in self._tracks)
 
 
 def appearance_of(image: Image, box: Box) -> Appearance:
@@ -177,7 +165,7 @@ def _match_score(track: Track, box: Box, appearance: Appearance | None, clock: f
         similarity = float(appearance @ track.appearance)
         if unseen > _OUT_OF_SIGHT_SECONDS and similarity < _MIN_APPEARANCE_SIMILARITY:
             return None
-        score += _APPEARANCE_WEIGHT * similarity
+        score += similarity
     return score
 
 

@@ -4,6 +4,7 @@ One thread captures frames and ``DETECT_THREADS`` threads search them. The captu
 ones are searched, so a recording gives the same faces with any number of threads.
 """
 
+import contextlib
 import queue
 import threading
 from collections.abc import Iterator
@@ -22,6 +23,8 @@ _MAX_STOP_SECONDS = 2.0
 _READ_AHEAD_FRAMES = 2
 """Frames of a recording that are read before a worker is free. Those of a live camera would be out of date by then."""
 _POLL_SECONDS = 0.1
+
+_Captured = tuple[Frame, Future[list[Detection]] | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,18 +46,12 @@ class SearchWorkers:
         """One item for each frame that may be captured now. Unlike a semaphore, this queue is implemented in C."""
         for _ in range(threads + (0 if camera.is_live else _READ_AHEAD_FRAMES)):
             self._slots.put(None)
-        self._captured: queue.SimpleQueue[tuple[Frame, Future[list[Detection]] | None] | None] = queue.SimpleQueue()
-        """Each captured frame with its search, if it is searched; None after the last one."""
-        self._failure: BaseException | None = None
+        self._captured: queue.SimpleQueue[_Captured | BaseException | None] = queue.SimpleQueue()
+        """Each captured frame with its search, if it is searched; then None, or why the camera failed."""
 
     def frames(self) -> Iterator[SearchedFrame | None]:
-        """Yield every frame of the camera in order, and None while a live camera is idle.
-
-        Raises:
-            ConfigurationError: the camera does not exist, or nothing in it can be read.
-        """
-        thread = threading.Thread(target=self._capture, name="capture", daemon=True)
-        thread.start()
+        """Yield every frame of the camera in order, and None while a live one is idle. Raise what the camera raises."""
+        threading.Thread(target=self._capture, name="capture", daemon=True).start()
         idle_seconds = 0.0
         try:
             while True:
@@ -68,15 +65,15 @@ class SearchWorkers:
                         yield None
                     continue
                 if captured is None:
-                    break
+                    return
+                if isinstance(captured, BaseException):
+                    raise captured
                 idle_seconds = 0.0
                 frame, search = captured
                 yield SearchedFrame(frame, None if search is None else search.result())
                 self._slots.put(None)
         finally:
             self._pool.shutdown(wait=False, cancel_futures=True)
-        if self._failure is not None:
-            raise self._failure
 
     def _capture(self) -> None:
         frames = self._camera.frames(self._stop)
@@ -88,16 +85,14 @@ class SearchWorkers:
                 search = self._pool.submit(self._model.detect, frame.image) if needs_search else None
                 self._captured.put((frame, search))
         except BaseException as failure:  # noqa: BLE001 (raised again by the thread that reads the frames)
-            self._failure = failure
-        finally:
+            self._captured.put(failure)
+        else:
             self._captured.put(None)
 
     def _await_slot(self) -> bool:
         """Wait until another frame may be captured, and return whether one may; False if the process is stopping."""
         while not self._stop:
-            try:
+            with contextlib.suppress(queue.Empty):
                 self._slots.get(timeout=_POLL_SECONDS)
                 return True
-            except queue.Empty:
-                continue
         return False
