@@ -30,7 +30,7 @@ lint: $(VENV)/.ready ## style and types
 	$(RUN) -m mypy
 
 audit: $(VENV)/.ready ## dangerous code, and packages with known vulnerabilities
-	@$(RUN) -m bandit --quiet --configfile pyproject.toml --recursive wire edge cloud demo benchmarks
+	@$(RUN) -m bandit --quiet --configfile pyproject.toml --recursive wire edge cloud demo benchmarks scripts
 	@$(RUN) -m tests.audit
 
 bench: $(VENV)/.ready ## throughput, latency and memory of the whole chain
