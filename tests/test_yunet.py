@@ -1,6 +1,9 @@
 """The model: it finds the same faces as OpenCV's detector with the same file."""
 
+import subprocess
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import cv2
@@ -11,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from demo.film import clip, pan_film
+from demo.program import ROOT
 from edge.detector.camera.frame import Image
 from edge.detector.model.inference import OUTPUTS, Network, make_session
 from edge.detector.model.weights import FOLDER, PUBLISHED, REST, STEM, WHOLE
@@ -147,3 +151,19 @@ def test_an_unavailable_provider_is_skipped():
     """The setting for a Jetson works on a laptop too, as the CPU is always available."""
     detector = FaceDetector(640, 0.7, providers=("tensorrt", "cuda", "cpu"))
     assert detector.detect(np.zeros((48, 64, 3), np.uint8)) == []
+
+
+def test_onnx_runtime_records_no_usage_data(tmp_path: Path):
+    """With its telemetry, it creates a database in the home folder when a model is loaded."""
+    program = "from edge.detector.model.yunet import FaceDetector; FaceDetector(64, 0.5)"
+    environ = {"HOME": str(tmp_path), "PYTHONDONTWRITEBYTECODE": "1"}
+    subprocess.run([sys.executable, "-c", program], cwd=ROOT, env=environ, capture_output=True, check=True)
+    assert list(tmp_path.rglob("*")) == []
+    subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=ROOT,
+        env=environ | {"ORT_DISABLE_TELEMETRY": "0"},
+        capture_output=True,
+        check=True,
+    )
+    assert list(tmp_path.rglob("*.db")), "this test cannot fail any more: another way must show it"

@@ -6,3 +6,6 @@ import os
 os.environ.setdefault("OPENCV_LOG_LEVEL", "OFF")
 os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
 os.environ.setdefault("OPENCV_FFMPEG_CAPTURE_OPTIONS", "rtsp_transport;tcp")
+
+# ONNX Runtime reads this when it is imported. By default, it collects usage data and sends it to Microsoft.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
