@@ -72,8 +72,9 @@ def _run(stack: Stack, backlog: int, outage_seconds: int) -> list[list[str]]:
         with PeakMemory({"cloud-broker": cloud.pid}) as memory:
             await_true(lambda: watch.stats["outbox"] <= LIVE_FRAMES_PER_SECOND * 2, 300, "the backlog is sent")
         rate = (left - watch.stats["outbox"]) / (time.perf_counter() - began)
+        await_true(lambda: bool(watch.delays_since(back_at)), 60, "a live face is receipted")
         stack.programs["detector"].stop()
-    live = [delay for captured_at, delay in watch.receipts if captured_at > back_at]
+    live = watch.delays_since(back_at)
     watch.session.close()
     return [
         ["faces in the outbox when the cloud returned", str(waiting)],
@@ -104,6 +105,10 @@ class _Watch:
             subscriptions=[(topics.receipts(CAMERA), 1), (topics.status("detector", CAMERA), 1)],
         )
         self.session.start()
+
+    def delays_since(self, moment: datetime) -> list[float]:
+        """Return the seconds from capture to receipt of the faces captured after ``moment``."""
+        return [delay for captured_at, delay in list(self.receipts) if captured_at > moment]
 
     def _take(self, message: Message) -> None:
         if message.topic.startswith("status/"):
