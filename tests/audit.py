@@ -1,6 +1,6 @@
-"""``python -m tests.audit``: look up every locked package among the known vulnerabilities.
+"""``python -m tests.audit``: check every locked package for known vulnerabilities.
 
-Exits with 1 if a package has a known vulnerability. If the advisories cannot be reached, this is printed.
+Exits with 1 if a package has a known vulnerability. An unreachable advisory database is only reported.
 """
 
 import json
@@ -14,10 +14,10 @@ _SECONDS = 180
 
 
 def audit(path: str) -> tuple[list[str], int, int]:
-    """Return what is known of the packages of one file, how many were looked up, and how many could not be.
+    """Return the known vulnerabilities of one file's packages, and the number of packages checked and skipped.
 
     Raises:
-        RuntimeError: none could be looked up; the message says why.
+        RuntimeError: no package could be checked; the message is the reason.
     """
     command = [sys.executable, "-m", "pip_audit", "--disable-pip", "--require-hashes", "--progress-spinner", "off"]
     try:
@@ -31,30 +31,30 @@ def audit(path: str) -> tuple[list[str], int, int]:
         )
         packages = json.loads(done.stdout)["dependencies"]
     except (subprocess.TimeoutExpired, json.JSONDecodeError):
-        raise RuntimeError("the advisories are out of reach") from None
-    looked_up = [package for package in packages if "skip_reason" not in package]
-    known = [
-        f"{path}: {package['name']} {package['version']}: {flaw['id']}, mended in {', '.join(flaw['fix_versions'])}"
-        for package in looked_up
-        for flaw in package["vulns"]
+        raise RuntimeError("the advisory database is unreachable") from None
+    checked = [package for package in packages if "skip_reason" not in package]
+    found = [
+        f"{path}: {package['name']} {package['version']}: {entry['id']}, fixed in {', '.join(entry['fix_versions'])}"
+        for package in checked
+        for entry in package["vulns"]
     ]
-    return known, len(looked_up), len(packages) - len(looked_up)
+    return found, len(checked), len(packages) - len(checked)
 
 
 def main() -> int:
     """Audit each locked file, print the result, and return the exit status."""
-    make_parser("tests.audit", "Looks up every locked package among the known vulnerabilities.").parse_args()
-    flaws: list[str] = []
+    make_parser("tests.audit", "Checks every locked package for known vulnerabilities.").parse_args()
+    vulnerabilities: list[str] = []
     for path in sorted(str(path.relative_to(ROOT)) for path in ROOT.glob("requirements/*.txt")):
         try:
-            known, count, unknown = audit(path)
+            found, count, skipped = audit(path)
         except RuntimeError as reason:
             print(f"{path}: not audited: {reason}")
             continue
-        print(f"{path}: {count} packages looked up, {len(known)} vulnerabilities; {unknown} could not be looked up")
-        flaws += known
-    print("\n".join(flaws))
-    return 1 if flaws else 0
+        print(f"{path}: {count} packages checked, {len(found)} vulnerabilities; {skipped} skipped")
+        vulnerabilities += found
+    print("\n".join(vulnerabilities))
+    return 1 if vulnerabilities else 0
 
 
 if __name__ == "__main__":

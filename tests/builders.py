@@ -1,4 +1,4 @@
-"""Things that tests need, each with sensible defaults that a test changes where it matters."""
+"""Builders for test objects, with defaults that a test overrides as needed."""
 
 import threading
 from collections.abc import Callable
@@ -26,20 +26,20 @@ CAPTURED_AT = datetime(2026, 11, 22, 15, 4, 5, 123000, tzinfo=UTC)
 
 
 def make_jpeg(width: int = 64, height: int = 64, seed: int = 1) -> bytes:
-    """A JPEG of noise; another seed makes another picture."""
+    """A JPEG of random noise. Different seeds give different pictures."""
     noise = np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
     return cv2.imencode(".jpg", noise)[1].tobytes()
 
 
 def picture_of(jpeg: bytes) -> np.ndarray:
-    """The pixels of a JPEG, which must be whole."""
+    """The decoded pixels of a JPEG. Fails if the JPEG is invalid."""
     decoded = cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_COLOR)
     assert decoded is not None
     return decoded
 
 
 def make_face(**changes: Any) -> Face:
-    """A face as in the contract's example."""
+    """A face with the values of the example in the contract."""
     captured_at = changes.pop("captured_at", CAPTURED_AT)
     made = Face(
         id=face.new_id(captured_at),
@@ -57,19 +57,19 @@ def make_face(**changes: Any) -> Face:
 
 
 def make_faces(count: int, **changes: Any) -> list[Face]:
-    """Faces one millisecond apart."""
+    """Faces captured one millisecond apart."""
     return [make_face(captured_at=CAPTURED_AT + timedelta(milliseconds=i), **changes) for i in range(count)]
 
 
 class Peer:
-    """Any MQTT client: it gathers what arrives, and publishes what it is told to."""
+    """A generic MQTT client that collects all messages it receives."""
 
     def __init__(
         self, port: int, *subscriptions: str, client_id: str | None = None, tls: TlsFiles | None = None, **options: Any
     ) -> None:
         self.stop = Stop()
         self.messages: list[Message] = []
-        self.on_message: Callable[[Message], None] = lambda message: self.session.acknowledge(message)  # noqa: PLW0108 (there is no session yet)
+        self.on_message: Callable[[Message], None] = lambda message: self.session.acknowledge(message)  # noqa: PLW0108 (session is set later)
         self._arrived = threading.Condition()
         self.session = Session(
             Endpoint("a broker", HOST, port, tls),

@@ -1,4 +1,7 @@
-"""Real servers for the tests. Without them a test is skipped on a laptop, and fails in CI."""
+"""Fixtures that start real servers.
+
+If a server program is missing, the test is skipped on a developer's machine and fails in CI.
+"""
 
 import os
 from collections.abc import Iterator
@@ -14,18 +17,18 @@ from demo.stack import Stack
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Print how each intrusion ended, if there were any."""
+    """Print a table with the result of each intrusion test."""
     reports = [report for outcome in ("passed", "failed") for report in terminalreporter.stats.get(outcome, [])]
-    ended = [row for report in reports for name, row in getattr(report, "user_properties", ()) if name == "intrusion"]
+    results = [row for report in reports for name, row in getattr(report, "user_properties", ()) if name == "intrusion"]
     failed = [report for report in terminalreporter.stats.get("failed", []) if "test_intrusion" in report.nodeid]
-    if ended:
-        table = Table("intrusion", "how it ended", title=f"{len(ended)} intrusions repelled, {len(failed)} not")
-        for row in ended:
+    if results:
+        table = Table("intrusion", "result", title=f"{len(results)} intrusions blocked, {len(failed)} tests failed")
+        for row in results:
             table.add_row(*row)
         Console(width=150).print(table)
 
 
-program.PATIENCE = 4.0  # a time limit that fails a test must not depend on how busy the machine is
+program.PATIENCE = 4.0  # time limits must also hold on a busy machine
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -50,7 +53,7 @@ def _servers_are_installed() -> None:
 
 @pytest.fixture(scope="session")
 def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    """Two brokers and an S3 server with a bucket, for all tests that leave them as they are."""
+    """Two brokers and an S3 server with a bucket, shared by all tests that do not stop or change them."""
     _require_servers()
     with Stack(tmp_path_factory.mktemp("servers"), watched=True) as stack:
         stack.start_servers()
@@ -59,7 +62,7 @@ def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
 
 @pytest.fixture
 def stack(tmp_path: Path) -> Iterator[Stack]:
-    """A stack of the test's own, to be killed and cut; nothing is started."""
+    """A stack for one test, which may kill its processes. Nothing is started."""
     _require_servers()
     with Stack(tmp_path / "stack", watched=True) as stack:
         yield stack

@@ -1,4 +1,4 @@
-"""Reads a process's metrics as Prometheus does."""
+"""Scrapes the metrics of a process, as Prometheus does."""
 
 import urllib.request
 
@@ -8,7 +8,7 @@ from demo.ports import HOST
 
 
 def scrape(port: int) -> dict[str, float]:
-    """Each sample by its name and labels, such as ``facewire_link_up{broker=local}``."""
+    """All samples, keyed by name and labels, such as ``facewire_link_up{broker=local}``."""
     with urllib.request.urlopen(f"http://{HOST}:{port}/metrics", timeout=30) as answer:
         families = text_string_to_metric_families(answer.read().decode())
     return {

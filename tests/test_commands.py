@@ -1,4 +1,4 @@
-"""The command line of every program: --help, --version and --check."""
+"""The options --help, --version and --check of every program."""
 
 import subprocess
 import sys
@@ -48,8 +48,8 @@ def run(module: str, *arguments: str, environ: dict[str, str] | None = None) -> 
     )
 
 
-def test_every_module_that_can_be_run_is_among_the_programs():
-    """A new program is tested here, too."""
+def test_program_list_contains_every_executable_module():
+    """Therefore these tests also cover a new program."""
     tops = ("wire", "edge", "cloud", "demo", "benchmarks", "scripts", "tests")
     paths = [path for top in tops for path in (ROOT / top).rglob("*.py")]
     runnable = {path for path in paths if '\nif __name__ == "__main__":' in path.read_text()}
@@ -58,8 +58,8 @@ def test_every_module_that_can_be_run_is_among_the_programs():
 
 
 @pytest.mark.parametrize("module", PROGRAMS)
-def test_every_program_answers_help_and_version(module: str):
-    """Without any setting, and without doing anything. --help lists every setting with its default and its meaning."""
+def test_every_program_supports_help_and_version(module: str):
+    """Without any settings. --help lists every setting with its default and its description."""
     assert run(module, "--version").stdout == f"facewire {__version__}\n"
     shown = run(module, "--help")
     assert (shown.returncode, shown.stderr) == (0, "")
@@ -71,13 +71,13 @@ def test_every_program_answers_help_and_version(module: str):
 
 
 def results(done: "subprocess.CompletedProcess[str]") -> dict[str, str]:
-    """What --check printed: the result of each thing that it tried."""
+    """The result of each check in the output of --check."""
     assert done.stderr == ""
     return {line[:16].strip(): line[16:].split()[0] for line in done.stdout.splitlines()}
 
 
-def test_check_finds_that_everything_works(stack: Stack):
-    """Status 0; nothing is changed: an outbox keeps its faces, and none is created."""
+def test_check_succeeds_and_changes_nothing(stack: Stack):
+    """The status is 0. An existing outbox keeps its faces, and a missing outbox is not created."""
     stack.start_servers()
     film = str(clip("single_face.mp4"))
     checked = run("edge.detector", "--check", environ=stack.environ(CAMERA_SOURCE=film))
@@ -98,13 +98,13 @@ def test_check_finds_that_everything_works(stack: Stack):
         assert checked.returncode == 0
 
 
-def test_check_says_what_does_not_work(stack: Stack):
-    """Everything is tried, however much fails; the status is that of the first failure."""
+def test_check_reports_every_failure(stack: Stack):
+    """All checks run even if some fail. The status is that of the first failure."""
     stack.start_servers()
     (stack.folder / "outbox.db").write_bytes(b"no database" * 1000)
-    nowhere = str(free_port())
+    unused_port = str(free_port())
     checked = run(
-        "edge.detector", "--check", environ=stack.environ(CAMERA_SOURCE="/dev/video99", LOCAL_MQTT_PORT=nowhere)
+        "edge.detector", "--check", environ=stack.environ(CAMERA_SOURCE="/dev/video99", LOCAL_MQTT_PORT=unused_port)
     )
     assert results(checked) == {
         "settings": "ok",

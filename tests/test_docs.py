@@ -1,4 +1,4 @@
-"""Documentation is tested: what it says of the settings and the tree is what there is."""
+"""The documentation matches the settings, the commands and the source tree."""
 
 import re
 from pathlib import Path
@@ -21,7 +21,7 @@ def variables(classes: tuple[type[Settings], ...]) -> set[str]:
 
 
 def documented_settings() -> dict[str, str]:
-    """Variable and default of each row of the tables in docs/settings.md."""
+    """Variables and defaults in the tables of docs/settings.md."""
     text = (ROOT / "docs" / "settings.md").read_text()
     rows = re.findall(r"^\| (`[A-Z0-9_`, /]+`) \| ([^|]*) \|", text, flags=re.MULTILINE)
     return {
@@ -32,15 +32,17 @@ def documented_settings() -> dict[str, str]:
     }
 
 
-def test_every_setting_is_documented_and_no_other():
-    """Those of the processes and those of the compose files."""
-    compose = set().union(*(of_compose_alone(f"docker-compose.{name}.yml") for name in ("edge", "cloud", "jetson")))
+def test_documented_settings_match_existing_settings():
+    """The settings of the processes and of the compose files."""
+    compose = set().union(
+        *(compose_only_variables(f"docker-compose.{name}.yml") for name in ("edge", "cloud", "jetson"))
+    )
     assert set(documented_settings()) == variables(EDGE + CLOUD) | compose
 
 
 @pytest.mark.parametrize("cls", EDGE + CLOUD)
-def test_the_documented_defaults_are_true(cls: type[Settings]):
-    """As one would write them into a file of settings."""
+def test_documented_defaults_are_correct(cls: type[Settings]):
+    """The documented default has the format of a value in an environment file."""
     documented = documented_settings()
     for field, info in cls.model_fields.items():
         text = documented[field.upper()]
@@ -54,15 +56,15 @@ def test_the_documented_defaults_are_true(cls: type[Settings]):
 
 
 @pytest.mark.parametrize("cls", EDGE + CLOUD)
-def test_every_setting_has_a_meaning_that_help_shows(cls: type[Settings]):
-    """The docstring of its field: a sentence or more."""
+def test_every_setting_has_a_description(cls: type[Settings]):
+    """The docstring of its field, which --help prints, consists of sentences."""
     for variable, default, meaning in cls.describe():
         assert default, variable
         assert meaning.endswith("."), variable
 
 
-def of_compose_alone(file: str) -> set[str]:
-    """Variables that a compose file takes for itself, besides the settings that it hands on; and compose's own."""
+def compose_only_variables(file: str) -> set[str]:
+    """Variables that only the compose file uses, and that it does not pass to a process as settings."""
     text = (ROOT / file).read_text()
     names = set(re.findall(r"\$\{([A-Z][A-Z0-9_]+)", text)) - variables(EDGE + CLOUD)
     own = {"COMPOSE_PROFILES"} if "profiles:" in text else set()
@@ -70,24 +72,28 @@ def of_compose_alone(file: str) -> set[str]:
 
 
 @pytest.mark.parametrize(("file", "classes"), [(".env.edge.example", EDGE), (".env.cloud.example", CLOUD)])
-def test_the_example_of_an_environment_is_complete_and_true(file: str, classes: tuple[type[Settings], ...]):
-    """Every setting, no other; what is commented out shows the default; what is set is valid."""
+def test_example_environment_file_is_complete_and_valid(file: str, classes: tuple[type[Settings], ...]):
+    """It has every setting and no other. Commented lines show defaults, and other lines have valid values."""
     lines = re.findall(r"^(#?)([A-Z][A-Z0-9_]+)=(.*)$", (ROOT / file).read_text(), flags=re.MULTILINE)
-    ours = [(mark, name, value) for mark, name, value in lines if not name.startswith("AWS_")]
+    settings = [(prefix, name, value) for prefix, name, value in lines if not name.startswith("AWS_")]
     side = file.split(".")[2]
-    assert {name for _, name, _ in ours} == variables(classes) | of_compose_alone(f"docker-compose.{side}.yml")
+    assert {name for _, name, _ in settings} == variables(classes) | compose_only_variables(
+        f"docker-compose.{side}.yml"
+    )
     for cls in classes:
         names = {field.upper(): field for field in cls.model_fields}
-        set_values = {name: value for mark, name, value in ours if not mark and name in names}
-        shown = {name: value for mark, name, value in ours if mark and name in names}
-        assert cls.from_environment(set_values) == cls.from_environment(set_values | shown | {"CLOUD_MQTT_PORT": ""})
+        set_values = {name: value for prefix, name, value in settings if not prefix and name in names}
+        commented = {name: value for prefix, name, value in settings if prefix and name in names}
+        assert cls.from_environment(set_values) == cls.from_environment(
+            set_values | commented | {"CLOUD_MQTT_PORT": ""}
+        )
 
 
 DOCUMENTS = ("README.md", "ARCHITECTURE.md", "CHANGELOG.md", *(f"docs/{path.name}" for path in ROOT.glob("docs/*.md")))
 
 
-def test_commands_in_the_documentation_are_targets_of_the_makefile():
-    """And every module that is run with ``python -m`` exists."""
+def test_documented_commands_exist():
+    """Every make target and every module that is run with ``python -m`` exists."""
     targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), flags=re.MULTILINE))
     for document in DOCUMENTS:
         text = (ROOT / document).read_text()
@@ -97,8 +103,8 @@ def test_commands_in_the_documentation_are_targets_of_the_makefile():
             assert path.with_suffix(".py").exists() or (path / "__main__.py").exists(), f"{document}: {module}"
 
 
-def test_files_named_in_the_documentation_are_there():
-    """In links, their anchors too, and in backticks that look like a path of the tree."""
+def test_documented_files_exist():
+    """Files and anchors in links, and paths of the source tree in backticks."""
     for document in DOCUMENTS:
         text = (ROOT / document).read_text()
         for name, anchor in re.findall(r"\]\((?!https?:)([^)#]*)#?([^)]*)\)", text):
@@ -113,16 +119,16 @@ def test_files_named_in_the_documentation_are_there():
             assert (ROOT / name).exists(), f"{document} names {name}"
 
 
-def test_the_readme_is_for_five_minutes():
-    """What is longer belongs to docs/."""
+def test_readme_has_at_most_200_lines():
+    """Longer texts belong in docs/."""
     assert len((ROOT / "README.md").read_text().splitlines()) <= 200
 
 
-def test_the_tree_in_the_architecture_has_every_module_and_no_other():
-    """Each module of wire, edge and cloud in its place; ``__main__`` goes without saying."""
+def test_file_list_in_architecture_matches_the_source_tree():
+    """It has every module of wire, edge and cloud except ``__main__``, and no other."""
     block = (ROOT / "ARCHITECTURE.md").read_text().partition("## Files\n\n")[2].partition("\n\n")[0]
     folders: list[tuple[int, str]] = []
-    told = set()
+    documented = set()
     for line in block.splitlines():
         indent = len(line) - len(line.lstrip())
         names = re.split(r"\s{2,}", line.strip())[0].split(", ")
@@ -131,14 +137,14 @@ def test_the_tree_in_the_architecture_has_every_module_and_no_other():
         if names[0].endswith("/"):
             folders.append((indent, names[0]))
         elif parent.startswith(("wire/", "edge/", "cloud/")):
-            told |= {f"{parent}{name}.py" for name in names}
+            documented |= {f"{parent}{name}.py" for name in names}
     paths = {path for top in ("wire", "edge", "cloud") for path in (ROOT / top).rglob("*.py")}
     own = {str(path.relative_to(ROOT)) for path in paths if not path.name.startswith("__")}
-    assert told == {path for path in own if not path.startswith("cloud/s3sink/admin/")}
+    assert documented == {path for path in own if not path.startswith("cloud/s3sink/admin/")}
 
 
-def test_no_file_is_over_a_megabyte_and_none_names_an_index():
-    """Whoever installs uses their own index."""
+def test_no_file_exceeds_one_megabyte_or_names_a_package_index():
+    """Anyone who installs the project uses their own package index."""
     index = re.compile(rb"index-url\s*[= ]\s*\S+://")
     for path in _tracked():
         assert path.stat().st_size < 1_000_000, path

@@ -1,4 +1,4 @@
-"""What strangers may send: neither process dies or stalls, and every message is accounted for."""
+"""Fuzz test: on arbitrary messages, forwarder and sink neither crash nor stall, and every message is counted."""
 
 import random
 import re
@@ -25,8 +25,8 @@ COUNTERS = (
     "facewire_messages_dropped_total",
     "facewire_messages_turned_away_total",
 )
-"""What becomes of a message in the sink: each one is counted once."""
-UNDER_WAY = 128
+"""Counters for the possible results of a message in the sink. Each message increments exactly one of them."""
+MAX_IN_FLIGHT = 128
 JPEG = make_jpeg(24, 24)
 STRANGE = (
     *(
@@ -53,97 +53,97 @@ KEY = re.compile(
 )
 
 
-def fuzzed(chance: random.Random) -> tuple[str, bytes, Properties]:
-    """A camera's name, a payload and properties: a face of which anything may have been changed."""
-    seen = make_face(jpeg=JPEG)
-    attributes = list(face.encode(seen).user_properties)
-    for _ in range(chance.choice((0, 0, 1, 1, 2, 5))):
-        position = chance.randrange(len(attributes) + 1)
-        change = chance.choice(("drop", "double", "value", "name", "add", "shuffle"))
+def make_fuzzed_message(rng: random.Random) -> tuple[str, bytes, Properties]:
+    """Camera name, payload and properties of a face with random changes."""
+    original = make_face(jpeg=JPEG)
+    attributes = list(face.encode(original).user_properties)
+    for _ in range(rng.choice((0, 0, 1, 1, 2, 5))):
+        position = rng.randrange(len(attributes) + 1)
+        change = rng.choice(("drop", "double", "value", "name", "add", "shuffle"))
         if change == "add" or position == len(attributes):
-            attributes.insert(position, (_text(chance), _text(chance)))
+            attributes.insert(position, (_text(rng), _text(rng)))
         elif change == "drop":
             del attributes[position]
         elif change == "double":
             attributes.append(attributes[position])
         elif change == "value":
-            attributes[position] = (attributes[position][0], _text(chance))
+            attributes[position] = (attributes[position][0], _text(rng))
         elif change == "name":
-            attributes[position] = (_text(chance), attributes[position][1])
+            attributes[position] = (_text(rng), attributes[position][1])
         else:
-            chance.shuffle(attributes)
+            rng.shuffle(attributes)
         if not attributes:
             break
-    payload = chance.choice(
+    payload = rng.choice(
         (
             lambda: JPEG,
             lambda: JPEG,
-            lambda: JPEG[: chance.randrange(len(JPEG))],
-            lambda: chance.randbytes(chance.randrange(400)),
-            lambda: b"\xff\xd8\xff" + chance.randbytes(chance.randrange(400)),
-            lambda: _flipped(chance),
+            lambda: JPEG[: rng.randrange(len(JPEG))],
+            lambda: rng.randbytes(rng.randrange(400)),
+            lambda: b"\xff\xd8\xff" + rng.randbytes(rng.randrange(400)),
+            lambda: _corrupted_jpeg(rng),
             lambda: b"",
         )
     )()
-    camera = chance.choice(("door", "door", "door", "..", "a=b", "a b", "a/b", "x" * 200, "\u00fc", "quarantine"))
+    camera = rng.choice(("door", "door", "door", "..", "a=b", "a b", "a/b", "x" * 200, "\u00fc", "quarantine"))
     properties = Properties(
-        content_type=chance.choice(("image/jpeg", None, _text(chance))),
-        correlation_data=chance.choice((seen.id.encode(), None, b"", b"\x00\xff/../", chance.randbytes(40))),
+        content_type=rng.choice(("image/jpeg", None, _text(rng))),
+        correlation_data=rng.choice((original.id.encode(), None, b"", b"\x00\xff/../", rng.randbytes(40))),
         user_properties=tuple(attributes),
-        response_topic=chance.choice((None, None, "devices/jetson-2/receipts/door", "faces/door")),
-        payload_format=chance.choice((None, 0)),
-        message_expiry_seconds=chance.choice((None, 100, 2**32 - 1)),
+        response_topic=rng.choice((None, None, "devices/jetson-2/receipts/door", "faces/door")),
+        payload_format=rng.choice((None, 0)),
+        message_expiry_seconds=rng.choice((None, 100, 2**32 - 1)),
     )
     return camera, payload, properties
 
 
-def _text(chance: random.Random) -> str:
-    return chance.choice(STRANGE) if chance.random() < 0.8 else "".join(map(chr, chance.choices(range(32, 127), k=8)))
+def _text(rng: random.Random) -> str:
+    return rng.choice(STRANGE) if rng.random() < 0.8 else "".join(map(chr, rng.choices(range(32, 127), k=8)))
 
 
-def _flipped(chance: random.Random) -> bytes:
-    damaged = bytearray(JPEG)
-    for _ in range(chance.randrange(1, 6)):
-        damaged[chance.randrange(len(damaged))] = chance.randrange(256)
-    return bytes(damaged)
+def _corrupted_jpeg(rng: random.Random) -> bytes:
+    corrupted = bytearray(JPEG)
+    for _ in range(rng.randrange(1, 6)):
+        corrupted[rng.randrange(len(corrupted))] = rng.randrange(256)
+    return bytes(corrupted)
 
 
 @pytest.mark.parametrize("count", [1000, pytest.param(10_000, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("entrance", ["edge", "cloud"])
 def test_every_message_is_stored_quarantined_or_refused_and_counted(stack: Stack, entrance: str, count: int):
-    """From a client at the edge, through the forwarder; or from one at the cloud's broker."""
+    """For messages from a local client through the forwarder, and from a client of the cloud broker."""
     seed = random.randrange(1 << 32)
     print(f"seed {seed}")
-    chance, metrics_port = random.Random(seed), free_port()
+    rng, metrics_port = random.Random(seed), free_port()
     stack.start_servers()
     stack.start_connected("s3sink", METRICS_PORT=str(metrics_port))
     stack.start_connected("forwarder")
     port, prefix = (
         (stack.local_port, "faces/") if entrance == "edge" else (stack.watch_port, f"devices/{DEVICE}/faces/")
     )
-    room = threading.Semaphore(UNDER_WAY)
+    free_slots = threading.Semaphore(MAX_IN_FLIGHT)
     answers: Counter[str] = Counter()
 
-    def answered(answer: "Future[int]") -> None:
+    def on_answer(answer: "Future[int]") -> None:
         error = answer.exception()
         answers["accepted" if error is None else "refused" if isinstance(error, Refused) else repr(error)] += 1
-        room.release()
+        free_slots.release()
 
-    def counted() -> dict[str, int]:
+    def read_counters() -> dict[str, int]:
         return {name: int(value) for name, value in scrape(metrics_port).items() if name in COUNTERS}
 
-    with Peer(port) as stranger, Peer(stack.watch_port, "devices/+/receipts/#") as receipts:
+    with Peer(port) as client, Peer(stack.watch_port, "devices/+/receipts/#") as receipts:
         for _ in range(count):
-            room.acquire()
-            camera, payload, properties = fuzzed(chance)
-            if chance.random() < 0.01:
+            free_slots.acquire()
+            camera, payload, properties = make_fuzzed_message(rng)
+            if rng.random() < 0.01:
                 payload += bytes(300_000)
-            stranger.session.publish(prefix + camera, payload, qos=1, properties=properties).add_done_callback(answered)
-        await_true(lambda: answers.total() == count, 60, "each has been answered")
-        honest = make_face(jpeg=JPEG)
-        stranger.session.publish(f"{prefix}door", JPEG, qos=1, properties=face.encode(honest)).result(60)
+            client.session.publish(prefix + camera, payload, qos=1, properties=properties).add_done_callback(on_answer)
+        await_true(lambda: answers.total() == count, 60, "every message is acknowledged")
+        valid = make_face(jpeg=JPEG)
+        client.session.publish(f"{prefix}door", JPEG, qos=1, properties=face.encode(valid)).result(60)
         await_true(
-            lambda: any(message.properties.correlation_data == honest.id.encode() for message in receipts.messages),
+            lambda: any(message.properties.correlation_data == valid.id.encode() for message in receipts.messages),
             60,
             "a valid face after them is receipted",
         )
@@ -151,10 +151,10 @@ def test_every_message_is_stored_quarantined_or_refused_and_counted(stack: Stack
     assert {message.topic for message in receipts.messages} <= {
         f"devices/{DEVICE}/receipts/{camera}" for camera in ("door", "quarantine")
     }
-    # Writes finish out of order: others may still be under way when the last one has its receipt.
+    # Writes finish out of order, so others may still be in progress when the last face has its receipt.
     expected = answers["accepted"] + 1
-    await_true(lambda: sum(counted().values()) >= expected, 60, f"the sink counts {expected} messages")
-    counts = counted()
+    await_true(lambda: sum(read_counters().values()) >= expected, 60, f"the sink counts {expected} messages")
+    counts = read_counters()
     assert sum(counts.values()) == expected, counts
     assert counts["facewire_messages_turned_away_total"] == 0  # no other device is active
     assert counts["facewire_objects_quarantined_total"] > 0

@@ -1,4 +1,4 @@
-"""Tree, services, Dockerfiles and settings hold together, and nothing asks for more than it needs."""
+"""Source tree, compose services, Dockerfiles and settings are consistent, and services have minimal privileges."""
 
 import re
 import subprocess
@@ -24,7 +24,7 @@ SETTINGS: dict[str, type[Settings]] = {
 }
 FILES = {"edge": ("broker", "detector", "forwarder"), "cloud": ("pki", "broker", "s3sink", "seaweedfs")}
 COMMANDS = ("enroll", "revoke", "devices")
-"""What an operator types: one-off containers of the authority's image."""
+"""Commands for an operator, run as one-off containers of the authority's image."""
 SERVICES = [(side, name) for side, names in FILES.items() for name in names]
 OURS = [(side, name) for side, name in SERVICES if name in SETTINGS]
 DOCKERFILES = sorted(ROOT.glob("Dockerfile.*"))
@@ -32,7 +32,7 @@ INSTRUCTION = re.compile(r"^[A-Z]+ ")
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML with compose's own tags."""
+    """A YAML loader that supports the tags of Compose."""
 
 
 def _sequence(loader: yaml.SafeLoader, node: yaml.SequenceNode) -> list[Any]:
@@ -43,25 +43,25 @@ _Loader.add_constructor("!override", _sequence)
 
 
 def compose(side: str) -> dict[str, Any]:
-    """One of the compose files, its anchors resolved."""
+    """The parsed compose file of one side."""
     parsed: dict[str, Any] = yaml.load((ROOT / f"docker-compose.{side}.yml").read_text(), _Loader)  # noqa: S506
     return parsed
 
 
 def service(side: str, name: str) -> dict[str, Any]:
-    """One service as its compose file has it."""
-    found: dict[str, Any] = compose(side)["services"][name]
-    return found
+    """The definition of one service in its compose file."""
+    options: dict[str, Any] = compose(side)["services"][name]
+    return options
 
 
 def instructions(path: Path) -> list[tuple[str, str]]:
-    """Instruction and arguments, for each instruction of a Dockerfile."""
+    """Name and arguments of each instruction in a Dockerfile."""
     lines = re.sub(r"\\\n\s*", " ", path.read_text()).splitlines()
     return [(line.partition(" ")[0], line.partition(" ")[2]) for line in lines if INSTRUCTION.match(line)]
 
 
-def test_the_tree_has_a_dockerfile_and_a_service_for_each_process_and_no_other():
-    """One process, one package, one Dockerfile, one service; and the broker on both sides."""
+def test_each_process_has_one_dockerfile_and_one_service():
+    """Each process has one package, one Dockerfile and one service. Each side also has a broker."""
     assert {path.suffix[1:] for path in DOCKERFILES} == {*MODULES, "broker"}
     assert set(SETTINGS) == set(MODULES)
     for side, names in FILES.items():
@@ -74,61 +74,61 @@ def test_the_tree_has_a_dockerfile_and_a_service_for_each_process_and_no_other()
 
 
 @pytest.mark.parametrize(("side", "name"), OURS)
-def test_a_service_hands_every_setting_to_its_process_and_no_other(side: str, name: str):
-    """A setting that compose lacks could not be set; one that the class lacks would be an illusion."""
-    handed = {key for key in service(side, name)["environment"] if not key.startswith("AWS_")}
+def test_service_passes_exactly_the_settings_of_its_process(side: str, name: str):
+    """A setting missing in the compose file could not be set. A setting unknown to the process would have no effect."""
+    passed = {key for key in service(side, name)["environment"] if not key.startswith("AWS_")}
     settings = {field.upper() for field in SETTINGS[name].model_fields}
-    assert handed == settings | {f"{field.upper()}_FILE" for field in SETTINGS[name].secrets()}
+    assert passed == settings | {f"{field.upper()}_FILE" for field in SETTINGS[name].secrets()}
 
 
 @pytest.mark.parametrize(("side", "name"), OURS)
-def test_what_a_service_takes_from_a_file_is_mounted_as_a_secret(side: str, name: str):
-    """Where .env names a file: mounted below /run/secrets, and told; else nothing."""
-    found, secrets = service(side, name), compose(side)["secrets"]
-    told = {
+def test_files_of_a_service_are_mounted_as_secrets(side: str, name: str):
+    """If .env names a file, it is mounted below /run/secrets and the setting has that path. Otherwise it is empty."""
+    options, secrets = service(side, name), compose(side)["secrets"]
+    file_settings = {
         key: value
-        for key, value in found["environment"].items()
-        if key.endswith("_FILE") and not str(value).startswith("/pki/")  # the authority's volume, below
+        for key, value in options["environment"].items()
+        if key.endswith("_FILE") and not str(value).startswith("/pki/")  # in the authority's volume
     }
-    for key, value in told.items():
+    for key, value in file_settings.items():
         place = re.fullmatch(rf"\$\{{{key}:\+/run/secrets/([a-z_]+)\}}", value)
         assert place, f"{key}: {value}"
-        assert place[1] in found["secrets"]
+        assert place[1] in options["secrets"]
         assert secrets[place[1]] == {"file": f"${{{key}:-/dev/null}}"}
-    assert len(found.get("secrets", [])) == len(told)
+    assert len(options.get("secrets", [])) == len(file_settings)
 
 
 @pytest.mark.parametrize(("side", "name"), SERVICES)
-def test_a_service_asks_for_no_more_than_it_needs(side: str, name: str):
-    """Read-only, without privileges, bounded in memory, processes and logs, started again, ended in time."""
-    found = service(side, name)
-    assert found["read_only"] is True
-    assert found["cap_drop"] == ["ALL"]
-    assert found["security_opt"] == ["no-new-privileges:true"]
-    assert not {"privileged", "cap_add", "devices", "container_name", "network_mode", "pid", "ipc"} & set(found)
-    assert found["restart"] in ("unless-stopped", "${CAMERA_RESTART:-unless-stopped}")
-    assert found["stop_grace_period"] == ("30s" if name == "seaweedfs" else "10s")
-    assert found["logging"]["options"].keys() == {"max-size", "max-file"}
-    assert found["mem_limit"]
-    assert found["pids_limit"]
+def test_service_has_minimal_privileges_and_resource_limits(side: str, name: str):
+    """Read-only root, no privileges, limits for memory, processes and logs, a restart policy and a grace period."""
+    options = service(side, name)
+    assert options["read_only"] is True
+    assert options["cap_drop"] == ["ALL"]
+    assert options["security_opt"] == ["no-new-privileges:true"]
+    assert not {"privileged", "cap_add", "devices", "container_name", "network_mode", "pid", "ipc"} & set(options)
+    assert options["restart"] in ("unless-stopped", "${CAMERA_RESTART:-unless-stopped}")
+    assert options["stop_grace_period"] == ("30s" if name == "seaweedfs" else "10s")
+    assert options["logging"]["options"].keys() == {"max-size", "max-file"}
+    assert options["mem_limit"]
+    assert options["pids_limit"]
     assert all(
         port.startswith("127.0.0.1:") or port == "${CLOUD_MQTT_BIND:-0.0.0.0:8883}:8883"
-        for port in found.get("ports", [])
+        for port in options.get("ports", [])
     )
-    binds = [mount for mount in found.get("volumes", []) if isinstance(mount, dict)]
+    binds = [mount for mount in options.get("volumes", []) if isinstance(mount, dict)]
     assert all(mount["read_only"] for mount in binds)
-    assert any(tmpfs.startswith("/tmp:") for tmpfs in found["tmpfs"])  # noqa: S108 (the container's own)
+    assert any(tmpfs.startswith("/tmp:") for tmpfs in options["tmpfs"])  # noqa: S108 (inside the container)
 
 
-def test_the_cloud_fits_into_a_gibibyte():
-    """A t2.micro has 1024 MiB, of which the system takes some."""
+def test_memory_limits_of_the_cloud_fit_into_one_gibibyte():
+    """A t2.micro has 1024 MiB, part of which the operating system uses."""
     limits = [service("cloud", name)["mem_limit"] for name in FILES["cloud"]]
     assert all(limit.endswith("m") for limit in limits)
     assert sum(int(limit[:-1]) for limit in limits) <= 900
 
 
-def test_networks_separate_what_need_not_talk():
-    """Brokers and processes meet on networks without a way out; each way out belongs to one of them."""
+def test_networks_isolate_services_from_each_other():
+    """Processes reach brokers on internal networks. Each external network has only the services that need it."""
     for side, inner in (("edge", "local"), ("cloud", "mqtt")):
         parsed = compose(side)
         assert [name for name, options in parsed["networks"].items() if options] == [inner]
@@ -150,8 +150,8 @@ def test_networks_separate_what_need_not_talk():
 
 
 @pytest.mark.parametrize("path", DOCKERFILES, ids=lambda path: path.name)
-def test_an_image_runs_as_a_numbered_user_and_says_how_it_is(path: Path):
-    """What whoever runs it relies on."""
+def test_image_has_a_numeric_user_and_a_health_check(path: Path):
+    """Also a stop signal, labels and no downloads during the build."""
     last = dict(instructions(path))
     assert re.fullmatch(r"[1-9]\d*:[1-9]\d*", last["USER"])
     assert last["STOPSIGNAL"] == "SIGTERM"
@@ -163,15 +163,15 @@ def test_an_image_runs_as_a_numbered_user_and_says_how_it_is(path: Path):
 
 
 @pytest.mark.parametrize("process", MODULES)
-def test_an_image_of_a_process_is_locked_layered_and_holds_its_own_package_alone(process: str):
-    """Dependencies by hash, before the source; of the source, wire and the one package."""
+def test_image_of_a_process_has_locked_dependencies_and_only_its_package(process: str):
+    """Dependencies are pinned by hash and installed before the source. The source is wire and one package."""
     text = (ROOT / f"Dockerfile.{process}").read_text()
     side = MODULES[process].partition(".")[0]
     copied = [
         tuple(arguments.split()) for name, arguments in instructions(ROOT / f"Dockerfile.{process}") if name == "COPY"
     ]
     assert copied == [
-        (f"requirements/{process}.txt", "/tmp/locked.txt"),  # noqa: S108 (the builder's own)
+        (f"requirements/{process}.txt", "/tmp/locked.txt"),  # noqa: S108 (inside the builder)
         ("--from=packages", "/opt/facewire", "/opt/facewire"),
         ("wire", "wire"),
         (f"{side}/__init__.py", f"{side}/__init__.py"),
@@ -182,8 +182,8 @@ def test_an_image_of_a_process_is_locked_layered_and_holds_its_own_package_alone
     assert text.endswith(f'CMD ["python", "-m", "{MODULES[process]}"]\n')
 
 
-def test_only_the_detector_is_on_debian():
-    """Alpine for all but the detector: OpenCV has no wheels for musl."""
+def test_only_the_detector_image_is_based_on_debian():
+    """All other images use Alpine. OpenCV has no wheels for musl."""
     bases = {
         path.suffix[1:]: re.search(r"^ARG BASE=(\S+)$", path.read_text(), flags=re.MULTILINE) for path in DOCKERFILES
     }
@@ -191,22 +191,22 @@ def test_only_the_detector_is_on_debian():
     assert {name for name, base in bases.items() if base and base[1].endswith("-slim")} == {"detector"}
 
 
-def test_secrets_and_films_stay_out_of_the_build():
-    """The builder sees what is named, and nothing else."""
+def test_build_context_excludes_secrets_and_films():
+    """The build context contains only the listed paths."""
     lines = (ROOT / ".dockerignore").read_text().splitlines()
     assert lines[1] == "*"
     assert [line for line in lines if line.startswith("!")] == ["!wire", "!edge", "!cloud", "!requirements/*.txt"]
 
 
-def test_the_overrides_change_services_that_there_are():
-    """The Jetson's and the trial's files lie over the edge's."""
+def test_override_files_change_existing_services_only():
+    """The files for the Jetson and for the trial override the file of the edge."""
     for name in ("jetson", "trial"):
         assert set(compose(name)["services"]) <= set(compose("edge")["services"])
     assert compose("trial")["networks"]["cloud"]["name"] == f"{compose('cloud')['name']}_devices"
 
 
-def test_the_workflow_builds_every_image_for_both_architectures_after_ci():
-    """Nobody has to build on a Jetson. Actions are pinned by commit."""
+def test_workflow_builds_every_image_for_both_architectures_after_ci():
+    """No build on a Jetson is necessary. Actions are pinned by commit."""
     texts = {path.stem: path.read_text() for path in (ROOT / ".github" / "workflows").glob("*.yml")}
     jobs = yaml.safe_load(texts["images"])["jobs"]
     matrix = jobs["image"]["strategy"]["matrix"]["include"]
@@ -221,16 +221,16 @@ def test_the_workflow_builds_every_image_for_both_architectures_after_ci():
             assert re.fullmatch(r"[\w/-]+@[0-9a-f]{40}", action), action
 
 
-def test_shellcheck_finds_nothing():
-    """In every script."""
+def test_shellcheck_reports_no_problems():
+    """For all shell scripts."""
     scripts = [*ROOT.rglob("*/broker/*.sh"), *ROOT.glob("*/*.sh"), ROOT / ".ci" / "run"]
     assert len(scripts) > 5
     done = subprocess.run([find_program("shellcheck"), *scripts], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout
 
 
-def test_hadolint_finds_nothing():
-    """Its wheel brings the program."""
+def test_hadolint_reports_no_problems():
+    """For all Dockerfiles. The program is part of the hadolint wheel."""
     done = subprocess.run(
         [find_program("hadolint"), *map(str, DOCKERFILES)], capture_output=True, text=True, check=False
     )

@@ -1,4 +1,4 @@
-"""Metrics and health, of real processes."""
+"""Metrics and health checks of real processes."""
 
 import re
 
@@ -17,7 +17,7 @@ PORTS = dict.fromkeys(CHAIN, 0)
 
 @pytest.fixture
 def chain(stack: Stack) -> Stack:
-    """The whole chain, with metrics, on a film that is over soon and a cloud that is there."""
+    """The whole chain with metrics and a reachable cloud. The detector repeats a short film."""
     for name in PORTS:
         PORTS[name] = free_port()
     stack.settings = {"FACE_INTERVAL": "0"}
@@ -34,15 +34,15 @@ def chain(stack: Stack) -> Stack:
 
 
 def scraped(name: str) -> dict[str, float]:
-    """The metrics of one process of the chain."""
+    """The metrics of one process in the chain."""
     return scrape(PORTS[name])
 
 
-def test_the_numbers_of_all_processes_agree(chain: Stack):
-    """What one has sent, the next has got."""
+def test_counters_of_all_processes_are_consistent(chain: Stack):
+    """Each process has received what the previous one has sent."""
     await_true(lambda: len(chain.keys()) >= 30, 30, "faces arrive")
-    chain.programs["detector"].process.send_signal(19)  # type: ignore[union-attr]  # SIGSTOP: nothing new comes
-    await_true(lambda: scraped("s3sink")["facewire_writes_underway"] == 0, 20, "all is written")
+    chain.programs["detector"].process.send_signal(19)  # type: ignore[union-attr]  # SIGSTOP: no new faces
+    await_true(lambda: scraped("s3sink")["facewire_writes_underway"] == 0, 20, "all faces are written")
     sink, forwarder = scraped("s3sink"), scraped("forwarder")
     chain.programs["detector"].process.send_signal(18)  # type: ignore[union-attr]
     detector = scraped("detector")
@@ -53,7 +53,7 @@ def test_the_numbers_of_all_processes_agree(chain: Stack):
     assert forwarder["facewire_messages_forwarded_total{direction=up}"] >= sink["facewire_objects_written_total"]
     assert forwarder["facewire_messages_refused_total{direction=up}"] == 0
     assert forwarder["facewire_link_up{broker=local}"] == forwarder["facewire_link_up{broker=cloud}"] == 1
-    # It works while it is asked: of two counts the second may be a frame or two further.
+    # The detector runs during the scrape, so the second counter may be a few frames ahead.
     assert detector["facewire_frames_total"] + 5 >= detector["facewire_faces_total"] >= 30
     assert detector["facewire_faces_due_total"] >= sink["facewire_objects_written_total"]
     assert detector["facewire_faces_published_total"] >= detector["facewire_faces_receipted_total"] > 0
@@ -61,8 +61,8 @@ def test_the_numbers_of_all_processes_agree(chain: Stack):
     assert detector["facewire_faces_dropped"] == detector["facewire_faces_unkept_total"] == 0
 
 
-def test_every_metric_is_documented_and_no_other(chain: Stack):
-    """Documentation is tested."""
+def test_documented_metrics_match_exported_metrics(chain: Stack):
+    """docs/operations.md lists every metric and no other."""
     await_true(lambda: len(chain.keys()) >= 1, 30, "faces arrive")
     served = {
         re.sub(r"(_bucket|_count|_sum|_created)?(\{.*)?$", "", sample)
@@ -70,19 +70,19 @@ def test_every_metric_is_documented_and_no_other(chain: Stack):
         for sample in scraped(name)
         if not sample.partition("{")[0].endswith("_created")
     }
-    told = set(re.findall(r"`(facewire_[a-z0-9_]+)`", (ROOT / "docs" / "operations.md").read_text()))
-    assert served == told
+    documented = set(re.findall(r"`(facewire_[a-z0-9_]+)`", (ROOT / "docs" / "operations.md").read_text()))
+    assert served == documented
 
 
-def test_a_port_that_is_taken_is_told_in_one_line(servers: Stack, stack: Stack):
-    """With its setting."""
+def test_metrics_port_in_use_is_reported_with_its_setting(servers: Stack, stack: Stack):
+    """The process ends with status 2 and names METRICS_PORT."""
     ended = stack.start("forwarder", METRICS_PORT=str(servers.local_port))
     assert ended.wait(20) == 2
     assert f"METRICS_PORT is '{servers.local_port}'" in ended.output()
 
 
-def test_health_means_progress_and_says_what_hinders_it(stack: Stack, monkeypatch: pytest.MonkeyPatch):
-    """A dead link, S3 away: unhealthy, with the reason; well again once it is back."""
+def test_health_check_reports_the_reason_for_missing_progress(stack: Stack, monkeypatch: pytest.MonkeyPatch):
+    """If a broker or S3 is unreachable, a process is unhealthy and gives the reason. It recovers afterwards."""
     monkeypatch.setattr("tempfile.tempdir", str(stack.folder))
     stack.settings = {"TMPDIR": str(stack.folder)}
     assert health.read_problem("forwarder") == "the forwarder has not started"
@@ -92,25 +92,31 @@ def test_health_means_progress_and_says_what_hinders_it(stack: Stack, monkeypatc
     for name in ("s3sink", "forwarder"):
         await_true(lambda name=name: health.read_problem(name) is None, 10, f"{name} is healthy")  # type: ignore[misc]
     stack.programs["cloud-broker"].kill()
-    await_true(lambda: health.read_problem("forwarder") == "no link to the cloud broker", 10, "the forwarder says why")
-    await_true(lambda: health.read_problem("s3sink") == "no link to the cloud broker", 10, "the sink says why")
+    await_true(
+        lambda: health.read_problem("forwarder") == "no link to the cloud broker",
+        10,
+        "the forwarder reports the reason",
+    )
+    await_true(
+        lambda: health.read_problem("s3sink") == "no link to the cloud broker", 10, "the sink reports the reason"
+    )
     stack.programs["s3"].kill()
     stack.start_broker("cloud-broker")
-    await_true(lambda: health.read_problem("forwarder") is None, 20, "the forwarder is well again")
+    await_true(lambda: health.read_problem("forwarder") is None, 20, "the forwarder is healthy again")
     stack.start("detector", CAMERA_SOURCE=str(clip("single_face.mp4")))
-    await_true(lambda: "S3 does not accept" in str(health.read_problem("s3sink")), 20, "the sink says why")
+    await_true(lambda: "S3 does not accept" in str(health.read_problem("s3sink")), 20, "the sink reports the reason")
     assert health.read_problem("detector") is None
     stack.start_s3()
-    await_true(lambda: health.read_problem("s3sink") is None, 40, "the sink is well again")
+    await_true(lambda: health.read_problem("s3sink") is None, 40, "the sink is healthy again")
 
 
-def test_a_process_that_hangs_is_not_healthy(stack: Stack, monkeypatch: pytest.MonkeyPatch):
-    """Its note grows old."""
+def test_hanging_process_is_unhealthy(stack: Stack, monkeypatch: pytest.MonkeyPatch):
+    """Its health file becomes too old."""
     monkeypatch.setattr("tempfile.tempdir", str(stack.folder))
     monkeypatch.setattr(health, "MAX_AGE_SECONDS", 0.0)
     stop = Stop()
     health.write_regularly("sleeper", lambda: None, stop)
-    await_true(lambda: "has not reported" in str(health.read_problem("sleeper")), 10, "the note is there")
+    await_true(lambda: "has not reported" in str(health.read_problem("sleeper")), 10, "the health file exists")
     assert health.main(["sleeper"]) == 1
     stop.set()
-    await_true(lambda: "not started" in str(health.read_problem("sleeper")), 10, "the note is gone")
+    await_true(lambda: "not started" in str(health.read_problem("sleeper")), 10, "the health file is deleted")

@@ -1,4 +1,4 @@
-"""The whole chain as black boxes: real video in, objects in a real S3 server out."""
+"""End-to-end tests of the whole chain, from real video to objects in a real S3 server."""
 
 import contextlib
 import sqlite3
@@ -25,15 +25,15 @@ FILM_SECONDS = 60
 
 @pytest.fixture
 def chain(stack: Stack) -> Stack:
-    """Everything but the detector."""
+    """The whole chain without the detector."""
     stack.start_servers()
     stack.start_connected("s3sink")
     stack.start_connected("forwarder")
     return stack
 
 
-def oracle(path: Path, size: int, confidence: float, least: int) -> int:
-    """How many faces OpenCV's own detector returns, frame by frame."""
+def oracle(path: Path, size: int, confidence: float, min_size: int) -> int:
+    """The number of faces that OpenCV's own detector finds, summed over all frames."""
     network = cv2.FaceDetectorYN.create(str(FOLDER / PUBLISHED.name), "", (size, size), confidence, 0.3, 5000)
     capture, count = cv2.VideoCapture(str(path)), 0
     while True:
@@ -45,7 +45,7 @@ def oracle(path: Path, size: int, confidence: float, least: int) -> int:
         seen = cv2.resize(image, (round(width * scale), round(height * scale)))
         network.setInputSize((seen.shape[1], seen.shape[0]))
         faces = network.detect(seen)[1]
-        count += 0 if faces is None else sum(min(row[2], row[3]) / scale >= least for row in faces)
+        count += 0 if faces is None else sum(min(row[2], row[3]) / scale >= min_size for row in faces)
 
 
 @pytest.mark.parametrize(
@@ -57,8 +57,8 @@ def oracle(path: Path, size: int, confidence: float, least: int) -> int:
         ("no_face.mp4", 640, 0.7),
     ],
 )
-def test_every_face_that_the_model_finds_is_an_object_in_s3(chain: Stack, name: str, size: int, confidence: float):
-    """With FACE_INTERVAL=0: each a decodable JPEG with content type and every attribute; then the detector ends."""
+def test_every_detected_face_is_stored_in_s3(chain: Stack, name: str, size: int, confidence: float):
+    """With FACE_INTERVAL=0, each object is a valid JPEG with content type and all attributes."""
     detector = chain.start(
         "detector",
         CAMERA_SOURCE=str(clip(name)),
@@ -83,36 +83,36 @@ def test_every_face_that_the_model_finds_is_an_object_in_s3(chain: Stack, name: 
         assert stored["Metadata"]["id"] in key
 
 
-def test_one_picture_a_second_of_one_person(chain: Stack):
-    """FACE_INTERVAL=1 on a clip of 20 s."""
+def test_face_interval_limits_one_person_to_one_picture_per_second(chain: Stack):
+    """FACE_INTERVAL=1 on a clip of 20 s with one person."""
     detector = chain.start("detector", CAMERA_SOURCE=str(clip("WolfgangLanger_Pexels.mp4")), FACE_INTERVAL="1")
     assert detector.wait(FILM_SECONDS) == 0
     assert 16 <= len(chain.keys()) <= 26
 
 
 @pytest.mark.parametrize("qos", ["0", "2"])
-def test_the_other_qualities_of_service_carry_faces_too(stack: Stack, qos: str):
-    """0 bypasses the outbox; on a link that holds, nothing is lost all the same."""
+def test_qos_0_and_2_deliver_every_face(stack: Stack, qos: str):
+    """QoS 0 bypasses the outbox. Without link failures it loses no face either."""
     stack.settings = {"MQTT_QOS": qos, "FACE_INTERVAL": "0", "CAMERA_SOURCE": str(clip("single_face.mp4"))}
     stack.start_servers()
     for name in ("s3sink", "forwarder"):
         stack.start_connected(name)
     assert stack.start("detector").wait(FILM_SECONDS) == 0
-    await_true(lambda: len(stack.keys()) == 72, 20, "all are stored")
+    await_true(lambda: len(stack.keys()) == 72, 20, "all faces are stored")
     assert (stack.folder / "outbox.db").exists() == (qos == "2")
 
 
-def test_a_plain_jpeg_from_any_client_at_the_edge_arrives(chain: Stack, tmp_path: Path):
+def test_jpeg_without_metadata_from_any_local_client_is_stored(chain: Stack, tmp_path: Path):
     """``mosquitto_pub -t faces/door -f face.jpg``: MQTT 3.1.1, QoS 0, no metadata."""
     picture = tmp_path / "face.jpg"
     picture.write_bytes(make_jpeg())
     command = [find_program("mosquitto_pub"), "-h", HOST, "-p", str(chain.local_port), "-t", "faces/garden", "-f"]
     subprocess.run([*command, str(picture)], check=True)
-    await_true(lambda: len(chain.keys("faces/device=jetson-1/camera=garden/")) == 1, 20, "it is stored")
+    await_true(lambda: len(chain.keys("faces/device=jetson-1/camera=garden/")) == 1, 20, "the face is stored")
 
 
-def test_faces_that_come_back_late_keep_their_own_time_and_key(stack: Stack):
-    """The cloud is away for the whole film: all waits on the edge's disk, and arrives as if it had been there."""
+def test_faces_delivered_late_keep_their_capture_time_and_key(stack: Stack):
+    """The cloud is unreachable during the whole film. All faces wait in the outbox and are delivered afterwards."""
     stack.start_broker("local-broker")
     stack.start("forwarder")
     detector = stack.start("detector", CAMERA_SOURCE=str(clip("single_face.mp4")), FACE_INTERVAL="0")
@@ -120,7 +120,7 @@ def test_faces_that_come_back_late_keep_their_own_time_and_key(stack: Stack):
         await_true(
             lambda: any(status.decode(message.payload).get("outbox") == 72 for message in watcher.messages),
             30,
-            "the film is in the outbox",
+            "all faces of the film are in the outbox",
         )
         stats = status.decode(watcher.messages[-1].payload)
     assert stats["underway"] <= 64
@@ -137,10 +137,10 @@ def test_faces_that_come_back_late_keep_their_own_time_and_key(stack: Stack):
 
 
 @pytest.mark.parametrize("name", list(CHAIN))
-def test_sigterm_ends_any_process_with_status_0_and_nothing_is_lost(chain: Stack, name: str):
-    """In the middle of its work. When it is started again, the chain continues."""
+def test_sigterm_ends_each_process_with_status_0_and_loses_no_face(chain: Stack, name: str):
+    """The process is stopped while faces are in flight. After a restart the chain continues."""
     settings = {"CAMERA_SOURCE": str(clip("WolfgangLanger_Pexels.mp4")), "FACE_INTERVAL": "0.2"}
-    committed = _count_commits(chain)
+    committed = _record_commits(chain)
     chain.start("detector", **settings)
     await_true(lambda: len(chain.keys()) >= 10, 30, "faces arrive")
     assert chain.programs[name].stop() == 0
@@ -152,8 +152,8 @@ def test_sigterm_ends_any_process_with_status_0_and_nothing_is_lost(chain: Stack
 
 
 @pytest.mark.parametrize("hangs", [False, True])
-def test_a_detector_of_a_live_camera_stops_with_status_0(chain: Stack, hangs: bool):
-    """Also while the camera hangs, and the thread that reads it cannot be interrupted."""
+def test_sigterm_ends_a_detector_with_live_camera_with_status_0(chain: Stack, hangs: bool):
+    """Even if the camera hangs and its reader thread cannot be interrupted."""
     capture = cv2.VideoCapture(str(clip("single_face.mp4")))
     jpegs = [cv2.imencode(".jpg", capture.read()[1])[1].tobytes() for _ in range(30)]
     with NetworkCamera(jpegs, frames_per_second=24) as camera:
@@ -164,8 +164,8 @@ def test_a_detector_of_a_live_camera_stops_with_status_0(chain: Stack, hangs: bo
         assert chain.programs["detector"].stop() == 0
 
 
-def _count_commits(chain: Stack):
-    """Have the outbox itself write down every id that is committed to it."""
+def _record_commits(chain: Stack):
+    """Install a trigger that records every id committed to the outbox. Return a function that reads the ids."""
     path = chain.folder / "outbox.db"
     Outbox(path, 1 << 30).close()
     database = sqlite3.connect(path)
@@ -186,21 +186,21 @@ def _count_commits(chain: Stack):
 
 
 def test_every_committed_face_is_stored_or_counted_as_dropped(stack: Stack):
-    """The outbox is small and the cloud is unreachable: the oldest faces are dropped, each of them by its id.
+    """The outbox is small and the cloud is unreachable, so the oldest faces are dropped. Each dropped id is recorded.
 
-    A face that was under way when it was dropped may be stored all the same. It counts as dropped until its receipt
-    arrives, which may be after the detector has ended.
+    A face that was in flight when it was dropped may still be stored. It counts as dropped until its receipt arrives,
+    which may be after the detector has ended.
     """
     stack.start_broker("local-broker")
     stack.start("forwarder")
-    committed = _count_commits(stack)
+    committed = _record_commits(stack)
     settings = {"FACE_INTERVAL": "0", "OUTBOX_MAX_BYTES": str(1 << 20)}
     detector = stack.start("detector", CAMERA_SOURCE=str(clip("single_face.mp4")), **settings)
     with Peer(stack.local_port, "status/detector/+") as watcher:
         await_true(
             lambda: any(status.decode(message.payload).get("frames") == 72 for message in watcher.messages),
             30,
-            "the film is over",
+            "the film has ended",
         )
     stack.start_s3()
     stack.make_bucket()
@@ -217,8 +217,8 @@ def test_every_committed_face_is_stored_or_counted_as_dropped(stack: Stack):
     assert int(ended.partition("dropped=")[2].split()[0]) == len(dropped)
 
 
-def test_a_receipt_forged_by_one_device_frees_nothing_at_another(stack: Stack):
-    """Device A stores a picture under the id of B's face: A gets a receipt, B's face stays where it is."""
+def test_receipt_goes_only_to_the_device_that_published_the_face(stack: Stack):
+    """Device A publishes a face with the id of device B's face. Only A gets a receipt, so B keeps its face."""
     stack.start_servers()
     stack.start_connected("s3sink")
     victim = make_face(jpeg=make_jpeg())
@@ -252,8 +252,8 @@ def test_a_receipt_forged_by_one_device_frees_nothing_at_another(stack: Stack):
         ("forwarder", {"CLOUD_MQTT_TLS": "true", "CLOUD_MQTT_CA_FILE": "README.md"}, 2, "CLOUD_MQTT_CA_FILE"),
     ],
 )
-def test_what_is_wrong_is_told_in_a_line_each(stack: Stack, module: str, settings, exit_status: int, words: str):
-    """No traceback, and an exit status that has a name."""
+def test_invalid_setting_is_reported_on_one_line(stack: Stack, module: str, settings, exit_status: int, words: str):
+    """Without a traceback, and with a documented exit status."""
     ended = stack.start(module, **settings)
     assert ended.wait(20) == exit_status
     lines = [line for line in ended.output().splitlines() if "[info" not in line]
@@ -261,20 +261,20 @@ def test_what_is_wrong_is_told_in_a_line_each(stack: Stack, module: str, setting
     assert len(lines) == (2 if len(settings) == 2 and exit_status == 2 and "FACE_CONFIDENCE" in settings else 1)
 
 
-def test_a_broker_that_is_away_stops_nothing(stack: Stack):
-    """The camera goes on; what it sees is in the outbox; it is said once."""
+def test_detector_continues_while_the_broker_is_unreachable(stack: Stack):
+    """The camera is still read, faces go to the outbox, and the failure is logged once."""
     detector = stack.start(
         "detector", CAMERA_SOURCE=str(clip("single_face.mp4")), FACE_INTERVAL="0", LOCAL_MQTT_PORT=str(free_port())
     )
-    await_true(lambda: "camera ended" in detector.output(), 30, "the film is over")
+    await_true(lambda: "camera ended" in detector.output(), 30, "the film has ended")
     assert detector.running
     assert detector.output().count("not connected, retrying") == 1
     assert detector.stop() == 0
     assert Outbox(stack.folder / "outbox.db", 1 << 30).count == 72
 
 
-def test_a_defect_ends_the_process_with_a_traceback_and_a_status_of_its_own():
-    """Better than a process that looks alive; whoever supervises it starts it again."""
+def test_unexpected_exception_ends_the_process_with_traceback_and_status_70():
+    """A process without its worker thread must not stay alive. Its supervisor restarts it."""
     program = (
         "import sys; from wire.process.lifecycle import run, spawn\n"
         "def main(stop):\n"

@@ -1,4 +1,4 @@
-"""No secret is committed: every tracked file is scanned. What only looks like one stands here, with its reason."""
+"""Scans every tracked file for secrets. NOT_SECRETS lists the false positives with their reasons."""
 
 import json
 import subprocess
@@ -8,21 +8,21 @@ from pathlib import Path
 from demo.program import ROOT
 
 NOT_SECRETS = {
-    (".env.edge.example", "Basic Auth Credentials"): "the form of a camera's address",
+    (".env.edge.example", "Basic Auth Credentials"): "the format of a camera's address",
     (".env.trial", "Secret Keyword"): "the trial's own S3 server listens on loopback; the README says so",
-    ("cloud/pki/device_bundle.py", "Basic Auth Credentials"): "the form of a camera's address",
-    ("docs/detector.md", "Basic Auth Credentials"): "the form of a camera's address",
+    ("cloud/pki/device_bundle.py", "Basic Auth Credentials"): "the format of a camera's address",
+    ("docs/detector.md", "Basic Auth Credentials"): "the format of a camera's address",
     ("edge/detector/model/weights.py", "Hex High Entropy String"): "the SHA-256 of the model files",
-    ("tests/test_cameras.py", "Basic Auth Credentials"): "must not appear in a log: that is the test",
-    ("tests/test_local_broker.py", "Secret Keyword"): "made up, for a broker that lives as long as its test",
-    ("tests/test_settings.py", "Basic Auth Credentials"): "must not appear in a log: that is the test",
-    ("tests/test_settings.py", "Secret Keyword"): "must not appear in a log: that is the test",
-    ("tests/test_sink.py", "Secret Keyword"): "wrong on purpose",
+    ("tests/test_cameras.py", "Basic Auth Credentials"): "the test checks that it does not appear in a log",
+    ("tests/test_local_broker.py", "Secret Keyword"): "a dummy password for a broker that runs during one test",
+    ("tests/test_settings.py", "Basic Auth Credentials"): "the test checks that it does not appear in a log",
+    ("tests/test_settings.py", "Secret Keyword"): "the test checks that it does not appear in a log",
+    ("tests/test_sink.py", "Secret Keyword"): "deliberately wrong",
 }
 
 
 def scan(folder: Path, *options: str) -> set[tuple[str, str]]:
-    """Return file and kind of what looks like a secret. Nobody is asked whether it would work."""
+    """Return file and type of each potential secret, without verifying it online."""
     command = [sys.executable, "-m", "detect_secrets", "-C", str(folder), "scan", "--no-verify", *options]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
     found = json.loads(done.stdout)["results"]
@@ -30,18 +30,18 @@ def scan(folder: Path, *options: str) -> set[tuple[str, str]]:
 
 
 def test_no_secret_is_committed():
-    """And no exception is left over."""
+    """And no entry of NOT_SECRETS is obsolete."""
     assert scan(ROOT) == set(NOT_SECRETS)
 
 
-def test_the_scan_finds_what_it_is_there_for(tmp_path):
-    """A scan that cannot fail proves nothing: these are made up."""
+def test_scan_finds_secrets(tmp_path):
+    """The secrets in this test are dummies."""
     planted = tmp_path / "planted.txt"
     planted.write_text("-----BEGIN " + "PRIVATE KEY-----\n" + "aws_access_key_id = AKIA" + "QYLPMN5HHHFPZAM2\n")
     assert {kind for _, kind in scan(tmp_path, "--all-files")} == {"Private Key", "AWS Access Key"}
 
 
 def test_no_key_or_certificate_is_committed():
-    """By name and by what they begin with."""
+    """No tracked file has the name extension of a key or a certificate."""
     names = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.split("\n")
     assert not [name for name in names if name.endswith((".pem", ".key", ".crt", ".p12", ".der"))]

@@ -1,1 +1,1 @@
-"""Chaos: kill the real processes and cut the real links at random, then count the faces."""
+"""Chaos test: inject random faults into the real processes and links, then count the faces."""

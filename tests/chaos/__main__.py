@@ -1,4 +1,4 @@
-"""``make chaos``: kill and cut at random, then count. Exits with 1 if a face was lost or stored twice.
+"""``make chaos``: inject random faults, then count the faces. Exits with 1 if a face was lost or stored twice.
 
 python -m tests.chaos [--faults 100] [--faces 3000] [--seed N] [--longest 20] [--only KIND,KIND] [--list]
 """
@@ -22,7 +22,7 @@ from wire.process.command import make_parser
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run as ``arguments`` say and return the exit status."""
+    """Run the chaos test with the given arguments and return the exit status."""
     options = _parse(arguments)
     if options.list:
         print(*KINDS, sep="\n")
@@ -42,22 +42,27 @@ def main(arguments: Sequence[str]) -> int:
     report.show()
     report.save(folder / "result.json")
     if report.passed:
-        _forget_data(folder)
+        _delete_data(folder)
         return 0
     return 1
 
 
 def _parse(arguments: Sequence[str]) -> argparse.Namespace:
-    parser = make_parser("tests.chaos", "Kills and cuts everything at random, and counts the faces.")
+    parser = make_parser("tests.chaos", "Injects random faults and then counts the faces.")
     parser.add_argument("--faults", type=int, default=100, help="number of faults (default: %(default)s)")
     parser.add_argument("--faces", type=int, default=3000, help="minimum number of faces (default: %(default)s)")
     parser.add_argument(
-        "--seed", type=int, default=secrets.randbelow(1_000_000), help="seed of the faults (default: random)"
+        "--seed", type=int, default=secrets.randbelow(1_000_000), help="seed of the fault plan (default: random)"
     )
     parser.add_argument(
-        "--longest", type=float, default=20.0, help="maximum seconds that a link is broken (default: %(default)s)"
+        "--longest",
+        type=float,
+        default=20.0,
+        help="maximum duration of a link or S3 fault in seconds (default: %(default)s)",
     )
-    parser.add_argument("--only", type=_kinds, default=KINDS, metavar="KIND,KIND", help="only these faults")
+    parser.add_argument(
+        "--only", type=_kinds, default=KINDS, metavar="KIND,KIND", help="inject only these kinds of faults"
+    )
     parser.add_argument("--list", action="store_true", help="list the kinds of faults")
     return parser.parse_args(arguments)
 
@@ -70,14 +75,14 @@ def _kinds(text: str) -> tuple[str, ...]:
     return kinds
 
 
-def _forget_data(folder: Path) -> None:
-    """Delete the objects and pictures of a successful run; its logs and its result stay."""
+def _delete_data(folder: Path) -> None:
+    """Delete the objects and pictures of a successful run. Keep its logs and its result."""
     for name in ("s3", "pictures", "empty"):
         shutil.rmtree(folder / name, ignore_errors=True)
 
 
 def _on_sigterm(number: int, frame: FrameType | None) -> None:
-    sys.exit(128 + number)  # by way of Site.__exit__, which ends every process
+    sys.exit(128 + number)  # raises SystemExit, so that Site.__exit__ stops every process
 
 
 if __name__ == "__main__":

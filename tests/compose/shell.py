@@ -1,4 +1,4 @@
-"""Commands: run, checked, and bounded in time."""
+"""Runs commands with a time limit and checks their exit status."""
 
 import os
 import subprocess
@@ -9,7 +9,7 @@ from demo.program import ROOT
 
 
 class Failed(Exception):
-    """Something is not as it must be; the message says what."""
+    """A step or a check failed. The message gives the reason."""
 
 
 def run(
@@ -18,16 +18,16 @@ def run(
     environ: Mapping[str, str] | None = None,
     given: bytes | None = None,
 ) -> str:
-    """Run a command and return what it wrote to its standard output.
+    """Run a command and return its standard output.
 
     Args:
         command: program and arguments.
-        seconds: after which it is killed.
-        environ: variables over this process's own.
-        given: its standard input.
+        seconds: time limit, after which the command is killed.
+        environ: variables added to those of this process.
+        given: standard input.
 
     Raises:
-        Failed: it ended with another status than 0, or not in time.
+        Failed: the exit status was not 0, or the time limit was exceeded.
     """
     words = [str(word) for word in command]
     try:
@@ -41,15 +41,15 @@ def run(
             input=given if given is not None else b"",
         )
     except subprocess.TimeoutExpired:
-        raise Failed(f"{' '.join(words)}: not done within {seconds:g} s") from None
+        raise Failed(f"{' '.join(words)}: not finished within {seconds:g} s") from None
     if done.returncode:
-        said = (done.stderr or done.stdout).decode(errors="replace")[-3000:]
-        raise Failed(f"{' '.join(words)}: status {done.returncode}\n{said}")
+        output = (done.stderr or done.stdout).decode(errors="replace")[-3000:]
+        raise Failed(f"{' '.join(words)}: status {done.returncode}\n{output}")
     return done.stdout.decode(errors="replace")
 
 
 def attempt(*command: str, seconds: float = 60, environ: Mapping[str, str] | None = None) -> tuple[int, str]:
-    """Run a command; return its status and what it wrote to its standard error."""
+    """Run a command and return its exit status and its standard error."""
     done = subprocess.run(
         command, check=False, capture_output=True, cwd=ROOT, env={**os.environ, **(environ or {})}, timeout=seconds
     )
@@ -57,5 +57,5 @@ def attempt(*command: str, seconds: float = 60, environ: Mapping[str, str] | Non
 
 
 def as_root(*command: str | Path, seconds: float = 60) -> str:
-    """Run a command as root: as it is, or by sudo."""
+    """Run a command as root, with sudo if necessary."""
     return run(*(() if os.geteuid() == 0 else ("sudo", "-n")), *command, seconds=seconds)

@@ -1,4 +1,4 @@
-"""Both stacks: brought up by their compose files, looked at, broken and taken down."""
+"""Starts, inspects and stops both sides with their compose files."""
 
 import contextlib
 import json
@@ -20,11 +20,11 @@ CAMERA_NETWORK = "facewire-edge_camera"
 OUTBOX = "facewire-edge_outbox"
 UPLINK = "facewire-cloud_devices"
 BUNDLE = f"/pki/authority/devices/{DEVICE}"
-"""Where the authority's container has what a device is given."""
+"""Folder of the device's bundle in the authority's container."""
 GRACE_SECONDS = {"edge": 10.0, "cloud": 30.0}
 
 NOT_ENROLLED = {"DEVICE_ID": DEVICE, "CLOUD_MQTT_HOST": "nowhere"}
-"""What compose insists on, for an edge that nobody has let in."""
+"""Settings that compose requires, for an edge whose device is not enrolled."""
 
 _UP_SECONDS = 300
 _FILES = {
@@ -68,23 +68,23 @@ print(json.dumps([(item["Key"], item["Size"]) for page in pages for item in page
 
 @dataclass
 class Site:
-    """The trial on one machine, as the README tells it, with settings of the test's own."""
+    """The trial on one machine, as described in the README, with additional settings."""
 
     settings: dict[str, str] = field(default_factory=dict)
-    """Variables over those of ``.env.trial``."""
+    """Variables that override those of ``.env.trial``."""
 
     def __post_init__(self) -> None:
         self.settings["METRICS_PORT"] = "9100"
 
     def compose(self, side: str, *words: str, seconds: float = 120, settings: Mapping[str, str] | None = None) -> str:
-        """Run ``docker compose`` on one side's files, with ``settings`` over the site's; return what it wrote."""
+        """Run ``docker compose`` with one side's files and return its output. ``settings`` override the site's."""
         environments = [word for name in _ENVIRONMENTS[side] if (ROOT / name).exists() for word in ("--env-file", name)]
         files = [word for name in _FILES[side] for word in ("-f", name)]
         command = ("docker", "compose", "--progress", "quiet", *environments, *files, *words)
         return run(*command, seconds=seconds, environ={**self.settings, **(settings or {})})
 
     def up(self, side: str, *services: str, **settings: str) -> None:
-        """Start one side and wait until all of it is healthy."""
+        """Start one side and wait until all its containers are healthy."""
         try:
             self.compose(side, "up", "--detach", "--wait", *services, seconds=_UP_SECONDS, settings=settings)
         except Failed as failure:
@@ -92,13 +92,13 @@ class Site:
             raise Failed(f"{failure}\n{logs}") from None
 
     def enroll(self) -> None:
-        """Let the device in, and put what it is given where the README says."""
+        """Enroll the device and copy its bundle to the folder that the README names."""
         shutil.rmtree(ROOT / DEVICE, ignore_errors=True)
         self.compose("cloud", "run", "--rm", "enroll", DEVICE)
         self.compose("cloud", "cp", f"pki:{BUNDLE}", ".")
 
     def down(self, side: str) -> tuple[float, dict[str, str]]:
-        """Stop one side and remove its containers; return how many seconds it took, and which ended badly, and how."""
+        """Stop one side and remove its containers. Return the seconds it took, and the services that failed."""
         began = time.monotonic()
         self.compose(side, "stop")
         took = time.monotonic() - began
@@ -115,21 +115,21 @@ class Site:
         return self.compose(side, "ps", "--all", "--quiet", service).strip()
 
     def inspect(self, side: str, service: str) -> dict[str, Any]:
-        """Return all that Docker knows of a service's container."""
+        """Return the output of ``docker inspect`` for a service's container."""
         described: list[dict[str, Any]] = json.loads(run("docker", "inspect", self.container(side, service)))
         return described[0]
 
     def healthy(self, side: str, service: str) -> bool:
-        """Whether a container runs and says that it is well."""
+        """Whether a container is running and healthy."""
         state = self.inspect(side, service)["State"]
         return bool(state["Running"] and state.get("Health", {}).get("Status") == "healthy")
 
     def problem(self, side: str, service: str) -> str:
-        """Return the last words of a container's health check."""
+        """Return the last output of a container's health check."""
         checks = self.inspect(side, service)["State"]["Health"]["Log"]
         return str(checks[-1]["Output"]).strip() if checks else ""
 
-    def everybody(self) -> list[tuple[str, str]]:
+    def all_services(self) -> list[tuple[str, str]]:
         """Return side and name of every service."""
         return [(side, name) for side, names in SERVICES.items() for name in names]
 
@@ -137,94 +137,101 @@ class Site:
         """Wait until every container is healthy.
 
         Raises:
-            Failed: one is not in time; with what it says.
+            Failed: a container is not healthy in time. The message includes the output of its health check.
         """
 
-        def said() -> str:
-            sick = [(side, name) for side, name in self.everybody() if not self.healthy(side, name)]
-            return "; ".join(f"{side} {name}: {self.problem(side, name)}" for side, name in sick)
+        def details() -> str:
+            unhealthy = [(side, name) for side, name in self.all_services() if not self.healthy(side, name)]
+            return "; ".join(f"{side} {name}: {self.problem(side, name)}" for side, name in unhealthy)
 
-        wait_for(lambda: all(self.healthy(*service) for service in self.everybody()), seconds, "all are healthy", said)
+        wait_for(
+            lambda: all(self.healthy(*service) for service in self.all_services()),
+            seconds,
+            "all containers are healthy",
+            details,
+        )
 
     def install_ledger(self) -> None:
-        """Make an outbox that notes what is committed to it, in the edge's fresh volume."""
-        self._beside_outbox(_INSTALL, ledger._TRIGGER)
+        """Create an outbox in the edge's new volume, with a trigger that records every committed face."""
+        self._run_with_outbox(_INSTALL, ledger._TRIGGER)
 
-    def books(self) -> tuple[dict[str, int], int]:
-        """Return the size in bytes of each face ever committed, by id, and how many still wait for their receipt.
+    def read_ledger(self) -> tuple[dict[str, int], int]:
+        """Return the size in bytes of each committed face, by id, and the number of faces still in the outbox.
 
-        The detector keeps its outbox to itself while it runs: this is for when it does not.
+        The detector must be stopped, because it locks its outbox.
         """
-        rows, waiting = json.loads(self._beside_outbox(_READ))
+        rows, waiting = json.loads(self._run_with_outbox(_READ))
         sizes = dict(rows)
         if len(sizes) != len(rows):
             raise Failed(f"{len(rows) - len(sizes)} ids were committed more than once")
         return sizes, waiting
 
     def objects(self) -> list[tuple[str, int]]:
-        """Return key and size in bytes of every object in the bucket, as the sink's own container sees it."""
+        """Return key and size in bytes of every object in the bucket, listed in the sink's container."""
         listed = self.compose("cloud", "exec", "-T", "s3sink", "python", "-c", _LIST)
         return [(key, size) for key, size in json.loads(listed)]
 
     def metric(self, side: str, service: str, name: str) -> float:
-        """Return what a service's container says of one metric."""
-        told = self.compose(side, "exec", "-T", service, "python", "-c", _METRICS)
-        return sum(float(line.split()[-1]) for line in told.splitlines() if line.startswith((f"{name} ", f"{name}{{")))
+        """Return the value of a service's metric, summed over all labels."""
+        text = self.compose(side, "exec", "-T", service, "python", "-c", _METRICS)
+        return sum(float(line.split()[-1]) for line in text.splitlines() if line.startswith((f"{name} ", f"{name}{{")))
 
-    def await_metric(self, side: str, service: str, name: str, least: float, seconds: float = 60) -> None:
-        """Wait until a metric has reached ``least``."""
-        wait_for(lambda: self.metric(side, service, name) >= least, seconds, f"{name} has reached {least:g}")
+    def await_metric(self, side: str, service: str, name: str, minimum: float, seconds: float = 60) -> None:
+        """Wait until a metric is at least ``minimum``."""
+        wait_for(lambda: self.metric(side, service, name) >= minimum, seconds, f"{name} has reached {minimum:g}")
 
     def balance(self) -> ledger.Balance:
-        """Compare the books with the bucket."""
-        sizes, waiting = self.books()
+        """Compare the ledger with the bucket."""
+        sizes, waiting = self.read_ledger()
         return ledger.balance(sizes, self.objects(), waiting, DEVICE)
 
     def start_camera(self) -> str:
-        """Start a network camera where the detector can reach it, and return its address."""
+        """Start a network camera on the detector's network and return its address."""
         mounts = ("--volume", f"{ROOT}/demo:/app/demo:ro", "--volume", f"{self.settings['CAMERA_FOLDER']}:/media:ro")
         place = ("--network", CAMERA_NETWORK, "--name", CAMERA_CONTAINER, "--workdir", "/app")
         run("docker", "run", "--detach", *place, *mounts, DETECTOR, "python", "-c", _CAMERA)
-        wait_for(lambda: bool(run("docker", "logs", CAMERA_CONTAINER)), 20, "the network camera serves")
+        wait_for(lambda: bool(run("docker", "logs", CAMERA_CONTAINER)), 20, "the network camera is running")
         port = run("docker", "logs", CAMERA_CONTAINER).strip()
         return f"http://{CAMERA_CONTAINER}:{port}/stream.mjpg"
 
     def stop_camera(self) -> None:
-        """Remove the network camera, where there is one."""
+        """Remove the network camera, if there is one."""
         with contextlib.suppress(Failed):
             run("docker", "rm", "--force", "--volumes", CAMERA_CONTAINER)
 
     def remove(self) -> None:
-        """Remove containers, networks and volumes of both stacks."""
+        """Remove containers, networks and volumes of both sides."""
         self.stop_camera()
         for side in ("edge", "cloud"):
             with contextlib.suppress(Failed):
                 self.compose(side, "down", "--volumes", "--remove-orphans", "--timeout", "10", settings=NOT_ENROLLED)
         shutil.rmtree(ROOT / DEVICE, ignore_errors=True)
 
-    def _beside_outbox(self, script: str, *arguments: str) -> str:
-        """Run Python in a container of its own that has the outbox's volume, as the user that owns it."""
+    def _run_with_outbox(self, script: str, *arguments: str) -> str:
+        """Run a Python script in a new container with the outbox volume, as the user that owns the volume."""
         mount = ("--volume", f"{OUTBOX}:/var/lib/facewire")
         command = ("docker", "run", "--rm", "--network", "none", *mount, DETECTOR, "python", "-c", script, *arguments)
         return run(*command)
 
 
-def wait_for(condition: Callable[[], bool], seconds: float, what: str, said: Callable[[], str] = lambda: "") -> float:
-    """Wait until ``condition`` holds, and return how many seconds it took.
+def wait_for(
+    condition: Callable[[], bool], seconds: float, description: str, details: Callable[[], str] = lambda: ""
+) -> float:
+    """Wait until ``condition`` holds and return the seconds it took.
 
     Raises:
-        Failed: it does not in time; with what was ``said``.
+        Failed: it does not hold in time. The message includes the ``details``.
     """
     began = time.monotonic()
     while not condition():
         if time.monotonic() - began > seconds:
-            raise Failed(f"{what}: not within {seconds:g} s. {said()}")
+            raise Failed(f"{description}: not within {seconds:g} s. {details()}")
         time.sleep(0.5)
     return time.monotonic() - began
 
 
 def images() -> dict[str, str]:
-    """Return the base of each image that is built here, by the Dockerfile's name."""
+    """Return the base image of each Dockerfile, by the suffix of its name."""
     bases = {}
     for path in sorted(ROOT.glob("Dockerfile.*")):
         line = next(line for line in path.read_text().splitlines() if line.startswith("ARG BASE="))
@@ -233,5 +240,5 @@ def images() -> dict[str, str]:
 
 
 def size_megabytes(names: Iterable[str]) -> dict[str, float]:
-    """Return the size of images."""
+    """Return the size of each image."""
     return {name: int(run("docker", "image", "inspect", "--format", "{{.Size}}", name)) / 1e6 for name in names}
