@@ -85,7 +85,7 @@ class Peer:
         return self
 
     def __exit__(self, *failure: object) -> None:
-        self.session.close()
+        self.session.close(30)  # so that the broker has everything that was sent, however busy the machine is
         assert self.stop.failure is None
 
     def await_messages(self, count: int, seconds: float = 10) -> list[Message]:
