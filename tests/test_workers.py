@@ -8,7 +8,6 @@ from datetime import timedelta
 from typing import Any
 
 import numpy as np
-import psutil
 import pytest
 
 from demo.film import clip
@@ -21,7 +20,9 @@ from edge.detector.selection.motion_gate import MotionGate
 from edge.detector.selection.scene import WEAK_CONFIDENCE, Scene
 from edge.detector.selection.workers import SearchedFrame, SearchWorkers
 from edge.detector.settings import DetectorSettings
+from tests.builders import Peer
 from tests.films import OPENED_AT
+from wire import status
 from wire.errors import ConfigurationError
 from wire.process.lifecycle import Stop
 
@@ -131,12 +132,15 @@ def test_the_error_of_a_camera_is_raised_after_its_last_frame():
 def test_the_best_picture_of_an_unfinished_interval_is_sent_at_the_end(stack: Stack):
     """It is committed before the process ends."""
     stack.start_broker("local-broker")
-    detector = stack.start_connected(
-        "detector", CAMERA_SOURCE=str(clip(PERSON)), CAMERA_LOOP="true", FACE_INTERVAL="3600"
-    )
-    await_true(lambda: psutil.Process(detector.pid).cpu_times().user > 2, 30, "frames are searched")
+    with Peer(stack.local_port, "status/detector/+") as watcher:
+        detector = stack.start_connected("detector", CAMERA_SOURCE=str(clip(PERSON)), FACE_INTERVAL="3600")
+        await_true(
+            lambda: any(status.decode(message.payload).get("frames", 0) > 30 for message in list(watcher.messages)),
+            30,
+            "frames are searched",
+        )
     assert detector.stop() == 0
     sent = re.findall(r"ended .*\bsent=(\d+)", re.sub(r"\x1b\[[0-9;]*m", "", detector.output()))
     assert len(sent) == 1
     assert int(sent[0]) >= 2
-    assert int(sent[0]) % 2 == 0, "each scene has a first picture and a best one"
+    assert int(sent[0]) % 2 == 0, "each face has a first picture and a best one"

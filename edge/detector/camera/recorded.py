@@ -1,6 +1,7 @@
 """Recorded cameras: a video file or a folder of images. No frame is skipped, however long the search takes."""
 
 import os
+from abc import abstractmethod
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -35,9 +36,9 @@ class Recording(Camera):
         while self._loop and not stop:
             yield from self._once(stop)
 
+    @abstractmethod
     def _once(self, stop: Stop) -> Iterator[Frame]:
         """Yield the frames once, from the first to the last."""
-        raise NotImplementedError
 
     def _error(self, expected: str) -> ConfigurationError:
         return ConfigurationError(f"CAMERA_SOURCE is '{printable(self._path)}': expected {expected}", ExitCode.BAD_DATA)
