@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from tests.builders import CAPTURED_AT, make_face
 from wire import face
-from wire.errors import BadMessage
+from wire.errors import BadMessage, DamagedMessage
 from wire.mqtt.properties import Properties, unpack
 from wire.topics import Origin
 
@@ -52,6 +52,23 @@ def test_attributes_are_encoded_as_in_the_contract():
     }
     assert face.encode(seen).content_type == "image/jpeg"
     assert face.encode(seen).correlation_data == seen.id.encode()
+
+
+def test_the_digest_and_the_clock_are_encoded_if_they_are_known():
+    """Faces of version 0.1 have neither."""
+    sent = make_face(sha256=face.digest_of(b"\xff\xd8\xff\xd9"), clock=face.CORRECTED)
+    attributes = dict(face.encode(sent).user_properties)
+    assert attributes["sha256"] == "32461d5bd1773012acef0ba15636752949bd7c2ce50f9172159d9f56cf0dd9af"
+    assert attributes["clock"] == "corrected"
+    decoded = face.decode(face.encode(sent), sent.jpeg, sent.origin)
+    assert (decoded.sha256, decoded.clock) == (sent.sha256, sent.clock)
+
+
+def test_a_payload_without_the_digest_of_its_face_is_damaged():
+    """A single changed bit is detected."""
+    sent = make_face(sha256=face.digest_of(b"\xff\xd8\xff\xd9"))
+    with pytest.raises(DamagedMessage, match="sha256"):
+        face.decode(face.encode(sent), b"\xff\xd8\xff\xd8", sent.origin)
 
 
 def test_an_id_is_a_uuid7_with_the_capture_time():
@@ -113,6 +130,9 @@ def test_a_missing_attribute_is_named(name: str):
         ("source", ""),
         ("source", "\x00"),
         ("latitude", "41"),
+        ("clock", "wrong"),
+        ("sha256", "00ff"),
+        ("sha256", "F" * 64),
     ],
 )
 def test_a_wrong_attribute_is_named(name: str, value: str):

@@ -6,6 +6,7 @@ FacewireError
 │   └── NotTrusted       a certificate: one side rejected the certificate of the other
 ├── Refused              the peer: it answered with an error
 └── BadMessage           the sender: the message does not follow the contract
+    └── DamagedMessage   the way: the payload has changed since the face was made
 """
 
 from wire.exit_codes import ExitCode
@@ -42,3 +43,7 @@ class Refused(FacewireError):
 
 class BadMessage(FacewireError):
     """A message does not follow the contract. The text names the part that is wrong."""
+
+
+class DamagedMessage(BadMessage):
+    """The payload does not have the SHA-256 that the message gives, so it has changed since the face was made."""

@@ -5,6 +5,7 @@ content type, and the payload is the data itself. Any CloudEvents consumer can r
 it.
 """
 
+import hashlib
 import math
 import re
 import secrets
@@ -13,7 +14,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from wire.errors import BadMessage
+from wire.errors import BadMessage, DamagedMessage
 from wire.mqtt.properties import Properties
 from wire.topics import Origin
 
@@ -22,7 +23,7 @@ CONTENT_TYPE = "image/jpeg"
 
 _OF_CLOUDEVENTS = ("specversion", "id", "type", "source", "time")
 REQUIRED = (*_OF_CLOUDEVENTS, "confidence", "box", "landmarks", "framesize", "track", "model")
-OPTIONAL = ("latitude", "longitude")
+OPTIONAL = ("latitude", "longitude", "sha256", "clock")
 ATTRIBUTES = REQUIRED + OPTIONAL
 
 _MAX_VALUE_BYTES = 256
@@ -32,7 +33,15 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _INTEGER = re.compile(r"-?[0-9]{1,9}")
 _DECIMAL = re.compile(r"-?[0-9]{1,9}(\.[0-9]{1,9})?")
 _MODEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+_SHA256 = re.compile(r"[0-9a-f]{64}")
 _FRAMESIZE = re.compile(r"([1-9][0-9]{0,5})x([1-9][0-9]{0,5})")
+
+CORRECTED, UNKNOWN = "corrected", "unknown"
+"""Values of the attribute ``clock``. It is absent if the device's clock was set when the face was captured.
+
+corrected: the clock was set later, and the capture time was computed with the monotonic clock.
+unknown: the capture time is unknown. The time is when the clock was next set, so the capture was earlier.
+"""
 
 Point = tuple[float, float]
 Box = tuple[int, int, int, int]
@@ -66,6 +75,10 @@ class Face:
     """Degrees north, WGS 84."""
     longitude: float | None = None
     """Degrees east, WGS 84."""
+    sha256: str | None = None
+    """SHA-256 of the JPEG when the face was made, 64 hexadecimal digits. Version 0.1 made faces without it."""
+    clock: str | None = None
+    """How far ``captured_at`` can be trusted: None, :data:`CORRECTED` or :data:`UNKNOWN`."""
 
 
 def encode(face: Face) -> Properties:
@@ -86,14 +99,16 @@ def encode(face: Face) -> Properties:
     if face.latitude is not None and face.longitude is not None:
         attributes["latitude"] = f"{face.latitude:.6f}"
         attributes["longitude"] = f"{face.longitude:.6f}"
+    attributes |= {name: value for name, value in (("sha256", face.sha256), ("clock", face.clock)) if value is not None}
     return Properties(CONTENT_TYPE, face.id.encode("ascii"), tuple(attributes.items()))
 
 
 def decode(properties: Properties, payload: bytes, origin: Origin) -> Face:
-    """Parse a face that arrived on a topic of ``origin``. The payload is not checked.
+    """Parse a face that arrived on a topic of ``origin``. Of the payload, only the SHA-256 is checked.
 
     Raises:
         BadMessage: an attribute is missing, repeated or not valid.
+        DamagedMessage: the payload does not have the SHA-256 that the attributes give.
     """
     attributes = attributes_of(properties.user_properties)
     for name in REQUIRED:
@@ -119,6 +134,13 @@ def decode(properties: Properties, payload: bytes, origin: Origin) -> Face:
     right_eye, left_eye, nose, right_mouth, left_mouth = zip(flat[::2], flat[1::2], strict=True)
     if ("latitude" in attributes) != ("longitude" in attributes):
         raise BadMessage("latitude and longitude: expected both or neither")
+    if attributes.get("clock", CORRECTED) not in (CORRECTED, UNKNOWN):
+        raise _bad_attribute(attributes, "clock", f"{CORRECTED} or {UNKNOWN}")
+    if "sha256" in attributes:
+        if _SHA256.fullmatch(attributes["sha256"]) is None:
+            raise _bad_attribute(attributes, "sha256", "64 lower-case hexadecimal digits")
+        if attributes["sha256"] != (found := digest_of(payload)):
+            raise DamagedMessage(f"attribute sha256 is {attributes['sha256']}, but the payload has {found}")
     return Face(
         id=attributes["id"],
         origin=origin,
@@ -132,7 +154,14 @@ def decode(properties: Properties, payload: bytes, origin: Origin) -> Face:
         model=attributes["model"],
         latitude=_number_within(attributes, "latitude", -90, 90) if "latitude" in attributes else None,
         longitude=_number_within(attributes, "longitude", -180, 180) if "longitude" in attributes else None,
+        sha256=attributes.get("sha256"),
+        clock=attributes.get("clock"),
     )
+
+
+def digest_of(jpeg: bytes) -> str:
+    """Return the SHA-256 of a JPEG as 64 lower-case hexadecimal digits."""
+    return hashlib.sha256(jpeg).hexdigest()
 
 
 def is_cloudevent(properties: Properties) -> bool:

@@ -25,7 +25,7 @@ from edge.detector.selection.workers import SearchedFrame, SearchWorkers
 from edge.detector.settings import DetectorSettings
 from wire import status, topics
 from wire.errors import ConfigurationError
-from wire.face import Face, new_id
+from wire.face import Face, digest_of, new_id
 from wire.process.lifecycle import STOP_SECONDS, Stop, spawn
 from wire.topics import Origin
 
@@ -134,11 +134,12 @@ class Detector:
         settings, detection = self._settings, candidate.detection
         captured_at = candidate.captured_at.replace(microsecond=candidate.captured_at.microsecond // 1000 * 1000)
         right_eye, left_eye, nose, right_mouth, left_mouth = detection.landmarks
+        jpeg = encode_jpeg(candidate.image, settings.face_jpeg_quality, settings.face_max_bytes)
         return Face(
             id=new_id(captured_at),
             origin=self._origin,
             captured_at=captured_at,
-            jpeg=encode_jpeg(candidate.image, settings.face_jpeg_quality, settings.face_max_bytes),
+            jpeg=jpeg,
             confidence=detection.confidence,
             box=clamp(detection.box, *candidate.framesize),
             landmarks=(right_eye, left_eye, nose, right_mouth, left_mouth),
@@ -147,6 +148,7 @@ class Detector:
             model=MODEL,
             latitude=settings.device_latitude,
             longitude=settings.device_longitude,
+            sha256=digest_of(jpeg),
         )
 
     def _publish_status_until_finished(self) -> None:
