@@ -1,7 +1,7 @@
 """The model's interface, the crops, and the detector from frames to faces."""
 
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import timedelta
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from demo.film import clip
-from edge.detector.camera.frame import Frame
+from edge.detector.camera.frame import Camera, Frame
 from edge.detector.camera.recorded import VideoFile
 from edge.detector.detector import Detector
 from edge.detector.model.weights import WHOLE
@@ -25,6 +25,7 @@ from tests.builders import picture_of
 from wire.errors import ConfigurationError
 from wire.exit_codes import ExitCode
 from wire.face import Face
+from wire.process import clock
 from wire.process.lifecycle import Stop
 
 
@@ -152,13 +153,23 @@ class FrameList(VideoFile):
         yield from self._frames
 
 
+class SilentCamera(Camera):
+    """A live camera that gives no frame."""
+
+    is_live = True
+
+    def frames(self, stop: Stop) -> Iterator[Frame]:
+        stop.wait()
+        yield from ()
+
+
 def faces_sent(frames: list[Frame], **environ: str) -> list[Face]:
     """Run the detector on ``frames``, and return the faces that it stores for delivery."""
     settings = DetectorSettings.from_environment({"DEVICE_ID": "jetson-1", "CAMERA_NAME": "door"} | environ)
     delivery: Any = RecordingDelivery()
     model = FaceDetector(settings.detect_size, min(settings.face_confidence, WEAK_CONFIDENCE))
     stop = Stop()
-    Detector(settings, FrameList(frames), model, delivery, stop).run()
+    Detector(settings, lambda: FrameList(frames), lambda: model, delivery, stop).run()
     assert stop.failure is None
     faces: list[Face] = delivery.faces
     return faces
@@ -166,8 +177,8 @@ def faces_sent(frames: list[Frame], **environ: str) -> list[Face]:
 
 def test_a_face_has_all_its_attributes(people: Any):
     """They come from the frame, the detection and the settings. The JPEG is the crop."""
-    captured_at = datetime(2026, 11, 22, 15, 4, 5, 123456, tzinfo=UTC)
-    frames = [Frame(people, captured_at, 0.0)]
+    age, now = timedelta(hours=1), clock.now()
+    frames = [Frame(people, clock.seconds_since_boot() - age.total_seconds(), 0.0)]
     faces = faces_sent(frames, DEVICE_LATITUDE="41.8781", DEVICE_LONGITUDE="-87.6298")
     assert len(faces) == 5
     assert {face.track for face in faces} == {1, 2, 3, 4, 5}
@@ -176,21 +187,24 @@ def test_a_face_has_all_its_attributes(people: Any):
         assert picture.shape[0] >= face.box[3]
         assert picture.shape[1] >= face.box[2]
         assert face.framesize == (1000, 667)
-        assert face.captured_at == captured_at.replace(microsecond=123000)
+        assert abs(face.captured_at - (now - age)) < timedelta(milliseconds=100)
+        assert face.captured_at.microsecond % 1000 == 0
+        assert face.clock is None
         assert (face.latitude, face.longitude) == (41.8781, -87.6298)
         assert len(face.jpeg) <= 120_000
+    assert len({face.captured_at for face in faces}) == 1
 
 
 def test_small_faces_are_not_sent(people: Any):
     """FACE_MIN_SIZE is the shorter side of the box, in pixels of the frame."""
     sizes = sorted(min(detection.box[2:]) for detection in FaceDetector(640, 0.7).detect(people))
-    faces = faces_sent([Frame(people, datetime.now(UTC), 0.0)], FACE_MIN_SIZE=str(round(sizes[2])))
+    faces = faces_sent([Frame(people, 1000.0, 0.0)], FACE_MIN_SIZE=str(round(sizes[2])))
     assert len(faces) == sum(size >= round(sizes[2]) for size in sizes)
     assert 2 <= len(faces) <= 3
 
 
 def test_the_same_people_are_sent_again_in_a_new_scene(people: Any):
     """In the next frame of the same scene they are not."""
-    frames = [Frame(people, datetime.now(UTC), clock, new_scene=new) for clock, new in ((0.0, True), (0.1, False))]
+    frames = [Frame(people, 1000.0, clock, new_scene=new) for clock, new in ((0.0, True), (0.1, False))]
     assert len(faces_sent(frames)) == 5
-    assert len(faces_sent([*frames, Frame(people, datetime.now(UTC), 0.2, new_scene=True)])) == 10
+    assert len(faces_sent([*frames, Frame(people, 1000.0, 0.2, new_scene=True)])) == 10

@@ -1,7 +1,6 @@
 """False positives: implausible detections are rejected, and people are not."""
 
 from dataclasses import replace
-from datetime import timedelta
 from typing import Any
 
 import cv2
@@ -33,7 +32,7 @@ def scene_of(**environ: str) -> Scene:
 
 def frames(count: int) -> list[Frame]:
     image = np.random.default_rng(4).integers(0, 256, (540, 960, 3), np.uint8)
-    return [Frame(image, OPENED_AT + timedelta(seconds=n / 25), n / 25, new_scene=n == 0) for n in range(count)]
+    return [Frame(image, OPENED_AT + n / 25, n / 25, new_scene=n == 0) for n in range(count)]
 
 
 @pytest.mark.parametrize("size", [320, 640])

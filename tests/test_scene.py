@@ -3,7 +3,6 @@
 import statistics
 from collections import Counter, defaultdict
 from dataclasses import replace
-from datetime import timedelta
 from functools import cache
 from itertools import pairwise
 from typing import Any
@@ -65,7 +64,7 @@ def still_frames(people: Image, seconds: float, rate: float = 30) -> list[Frame]
     return [
         Frame(
             np.clip(people + noise[number % 5], 0, 255).astype(np.uint8),
-            OPENED_AT + timedelta(seconds=number / rate),
+            OPENED_AT + number / rate,
             number / rate,
             new_scene=number == 0,
         )

@@ -17,5 +17,7 @@ class ExitCode(IntEnum):
     """The S3 bucket does not exist."""
     SOFTWARE = 70
     """A bug in Facewire."""
+    CAMERA_HANGS = 74
+    """The camera hangs again and again, and only a new process can open it once more."""
     NO_PERMISSION = 77
     """S3 denies access to the bucket, or the credentials are missing or wrong."""

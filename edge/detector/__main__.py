@@ -21,12 +21,16 @@ from wire.process.lifecycle import Stop, exit_now
 
 
 def main(settings: DetectorSettings, stop: Stop) -> None:
-    """Open the camera, load the model and run the detector."""
-    camera = open_camera(settings.camera_source, settings.camera_loop)
+    """Open the outbox and run the detector."""
     cv2.setNumThreads(1)  # DETECT_THREADS sets the parallelism
     confidence = min(settings.face_confidence, WEAK_CONFIDENCE)
-    model = FaceDetector(settings.detect_size, confidence, providers=settings.detect_providers.split(","))
-    detector = Detector(settings, camera, model, make_delivery(settings, stop), stop)
+    detector = Detector(
+        settings,
+        lambda: open_camera(settings.camera_source, settings.camera_loop),
+        lambda: FaceDetector(settings.detect_size, confidence, providers=settings.detect_providers.split(",")),
+        make_delivery(settings, stop),
+        stop,
+    )
     registry = CollectorRegistry()
     registry.register(DetectorCollector(detector))
     metrics.serve(settings.metrics_port, registry)

@@ -21,6 +21,7 @@ _COUNTERS = {
     "resent": ("facewire_faces_resent_total", "Faces published again."),
     "receipted": ("facewire_faces_receipted_total", "Faces whose receipt has arrived."),
     "unkept": ("facewire_faces_unkept_total", "Faces that could not be stored in the outbox."),
+    "damaged": ("facewire_outbox_damaged_total", "Faces set aside because their data on disk had changed."),
 }
 """Name and help of a metric, by its field in the detector's statistics."""
 _GAUGES = {
@@ -28,6 +29,8 @@ _GAUGES = {
     "underway": ("facewire_faces_underway", "Faces published whose receipt has not arrived."),
     "outbox": ("facewire_outbox_faces", "Faces in the outbox."),
     "outbox_bytes": ("facewire_outbox_bytes", "Bytes that these faces use in the outbox file."),
+    "untimed": ("facewire_outbox_untimed", "Faces in the outbox that wait until the clock is set."),
+    "commit_seconds": ("facewire_outbox_commit_seconds", "Seconds that the last commit to the outbox took."),
 }
 
 
@@ -43,6 +46,10 @@ class DetectorCollector(Collector):
         for family, metrics in ((CounterMetricFamily, _COUNTERS), (GaugeMetricFamily, _GAUGES)):
             for field, (name, meaning) in metrics.items():
                 yield family(name, meaning, value=stats.get(field) or 0)
+        problem = "Whether the outbox has a problem, such as a full disk; the status and the health check name it."
+        yield GaugeMetricFamily("facewire_outbox_problem", problem, value=bool(stats.get("outbox_problem")))
+        is_set = "Whether the machine's clock is set. Until then, faces wait in the outbox."
+        yield GaugeMetricFamily("facewire_clock_set", is_set, value=stats["clock"] == "set")
         link = GaugeMetricFamily("facewire_link_up", "Whether the broker is connected.", labels=["broker"])
         link.add_metric(["local"], self._detector.connected)
         yield link

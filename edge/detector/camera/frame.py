@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Protocol
 
 import numpy as np
@@ -19,12 +18,14 @@ class Frame:
     """One frame of a camera."""
 
     image: Image
-    captured_at: datetime
-    """Capture time, UTC."""
+    captured_at: float
+    """Capture time in seconds since boot; see :mod:`wire.process.clock`."""
     clock: float
     """Capture time in seconds on the camera's clock, which never goes back within a scene. A file has its own clock."""
     new_scene: bool = False
     """Whether the frame is unrelated to the one before: another image, the start of a file, or a reopened camera."""
+    is_clock_set: bool = True
+    """Whether the machine's wall clock was set when the frame was captured."""
 
 
 class Camera(Protocol):
@@ -47,5 +48,5 @@ class Camera(Protocol):
         """Yield frames until the camera ends or ``stop`` is set.
 
         Raises:
-            ConfigurationError: the camera does not exist, or nothing in it can be read.
+            ConfigurationError: the camera does not exist, nothing in it can be read, or it hangs again and again.
         """

@@ -1,14 +1,14 @@
 """Live cameras: yield the newest frame, and reopen the camera if it fails or hangs.
 
 ``cv2.VideoCapture.read`` can block forever on a lost network camera and cannot be interrupted. So each capture runs in
-its own thread. If it hangs, it is abandoned and a new one is opened; the number of abandoned captures is limited.
+its own thread. If it hangs, it is abandoned and a new one is opened. If too many abandoned captures still hang, only a
+new process can help, so an error is raised.
 """
 
 import contextlib
 import threading
 import time
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
 from typing import Any
 
 import cv2
@@ -18,6 +18,7 @@ from edge.detector.camera.corruption import CorruptionFilter
 from edge.detector.camera.frame import Camera, Frame
 from wire.errors import ConfigurationError
 from wire.exit_codes import ExitCode
+from wire.process import clock
 from wire.process.backoff import delay_seconds
 from wire.process.lifecycle import Stop
 
@@ -28,7 +29,7 @@ MIN_HANG_SECONDS = 4.0
 HANG_GAPS = 20
 """A camera whose frame rate is known is reopened after this many times the longest gap between its frames."""
 MAX_HUNG_CAPTURES = 8
-"""Maximum number of abandoned captures that still hang. Beyond it, no other is opened until one of them ends."""
+"""Number of abandoned captures that still hang at which the camera ends with an error."""
 OPEN_SECONDS = 20.0
 """Maximum time for opening a camera."""
 INITIAL_REOPEN_SECONDS = 0.5
@@ -77,9 +78,12 @@ class LiveCamera(Camera):
             failures += 1
             stop.wait(delay_seconds(failures, INITIAL_REOPEN_SECONDS, MAX_REOPEN_SECONDS))
             abandoned = [other for other in (*abandoned, reader) if not other.ended]
-            while len(abandoned) >= MAX_HUNG_CAPTURES and not stop:
-                stop.wait(_POLL_SECONDS)
-                abandoned = [other for other in abandoned if not other.ended]
+            if len(abandoned) >= MAX_HUNG_CAPTURES:
+                raise ConfigurationError(
+                    f"CAMERA_SOURCE is '{self._name}': expected a camera that gives frames, "
+                    f"but {len(abandoned)} attempts to read it have not returned",
+                    ExitCode.CAMERA_HANGS,
+                )
             reader = _Reader(self._open_capture)
             reader.wait_open(stop)
 
@@ -99,11 +103,17 @@ class LiveCamera(Camera):
                     longest_gap = max(longest_gap, (now - last_frame_at) / (1 + captured.skipped + captured.ignored))
                     timeout = min(self._max_hang_seconds, max(MIN_HANG_SECONDS, HANG_GAPS * longest_gap))
                 last_frame_at, has_frame = now, True
-                image = corruption_filter.filter(captured.image, captured.clock)
+                image = corruption_filter.filter(captured.image, captured.captured_at)
                 if image is None:
                     self.corrupt += 1
                     continue
-                yield Frame(image, captured.captured_at, captured.clock, new_scene=image.shape != shape)
+                yield Frame(
+                    image,
+                    captured.captured_at,
+                    captured.captured_at,
+                    new_scene=image.shape != shape,
+                    is_clock_set=captured.is_clock_set,
+                )
                 shape = image.shape
             elif reader.ended:
                 _log.warning("camera failed, reopening it", camera=self._name, reason=reader.reason)
@@ -118,7 +128,7 @@ class _CapturedFrame:
 
     def __init__(self, image: Any, skipped: int, ignored: int) -> None:
         self.image, self.skipped, self.ignored = image, skipped, ignored
-        self.captured_at, self.clock = datetime.now(UTC), time.monotonic()
+        self.captured_at, self.is_clock_set = clock.seconds_since_boot(), clock.is_set(clock.now())
 
 
 class _Reader:

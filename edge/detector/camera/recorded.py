@@ -3,7 +3,6 @@
 import os
 from abc import abstractmethod
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import cv2
@@ -13,6 +12,7 @@ import structlog
 from edge.detector.camera.frame import Camera, Frame, Image
 from wire.errors import ConfigurationError
 from wire.exit_codes import ExitCode
+from wire.process.clock import is_set, now, seconds_since_boot
 from wire.process.lifecycle import Stop
 
 _MAX_STEP_SECONDS = 3600.0
@@ -50,7 +50,7 @@ class VideoFile(Recording):
     def _once(self, stop: Stop) -> Iterator[Frame]:
         capture = cv2.VideoCapture(str(self._path), cv2.CAP_FFMPEG)
         try:
-            opened_at, clock, previous, count = datetime.now(UTC), 0.0, 0.0, 0
+            opened_at, clock, previous, count = seconds_since_boot(), 0.0, 0.0, 0
             while not stop:
                 read, image = capture.read()
                 if not read:
@@ -58,7 +58,7 @@ class VideoFile(Recording):
                 position = capture.get(cv2.CAP_PROP_POS_MSEC) / 1000
                 clock += min(max(position - previous, 0.0), _MAX_STEP_SECONDS)  # spliced files jump
                 previous = position
-                yield Frame(image, opened_at + timedelta(seconds=clock), clock, new_scene=count == 0)  # type: ignore[arg-type]
+                yield Frame(image, opened_at + clock, clock, new_scene=count == 0, is_clock_set=is_set(now()))  # type: ignore[arg-type]
                 count += 1
             if count == 0 and not stop:
                 raise self._error("a video with at least one readable frame")
@@ -87,7 +87,7 @@ class ImageFolder(Recording):
             if image is None:
                 _log.warning("unreadable image skipped", path=printable(path))
                 continue
-            yield Frame(image, datetime.now(UTC), float(count), new_scene=True)
+            yield Frame(image, seconds_since_boot(), float(count), new_scene=True, is_clock_set=is_set(now()))
             count += 1
         if count == 0:
             raise self._error(f"a folder with at least one readable image ({', '.join(sorted(IMAGE_SUFFIXES))})")

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any
 
 import cv2
@@ -31,8 +30,8 @@ class Candidate:
 
     image: Image
     """The cropped face, a copy and not a view of the frame."""
-    captured_at: datetime
-    """Capture time of the frame, UTC."""
+    captured_at: float
+    """Capture time of the frame, in seconds since boot."""
     framesize: tuple[int, int]
     """Width and height of the frame, in pixels."""
     detection: Detection
@@ -40,13 +39,15 @@ class Candidate:
     """Number of the face's track."""
     quality: float
     """0 to 1, for comparison with other pictures of the same face; see :func:`face_quality`."""
+    is_clock_set: bool = True
+    """Whether the machine's wall clock was set when the frame was captured."""
 
 
 def make_candidate(frame: Frame, detection: Detection, track: int, margin: float, quality: float) -> Candidate:
     """Return a candidate with the face cropped from its frame; ``margin`` of the box's size is added on each side."""
     height, width = frame.image.shape[:2]
     image = crop(frame.image, detection.box, margin).copy()
-    return Candidate(image, frame.captured_at, (width, height), detection, track, quality)
+    return Candidate(image, frame.captured_at, (width, height), detection, track, quality, frame.is_clock_set)
 
 
 def face_quality(image: Image, detection: Detection) -> float:
