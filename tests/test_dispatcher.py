@@ -1,7 +1,6 @@
 """The dispatcher: no order of events loses a face, or deletes one without its receipt."""
 
 import itertools
-import sqlite3
 import tempfile
 from collections import deque
 from datetime import timedelta
@@ -12,8 +11,9 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from edge.detector.delivery.dispatcher import MAX_RECEIPT_TIMEOUT_SECONDS, Dispatcher
+from edge.detector.delivery.dispatcher import Dispatcher
 from edge.detector.delivery.outbox import Outbox, OutboxFace
+from edge.detector.delivery.underway import MAX_GRACE_SECONDS, MAX_RECEIPT_TIMEOUT_SECONDS
 from tests.builders import CAPTURED_AT, make_face, make_faces
 
 WINDOW = 4
@@ -23,6 +23,7 @@ class Sender:
     """A dispatcher with an outbox, a record of what it publishes, and a clock that the test sets."""
 
     def __init__(self, path: Path, window: int = WINDOW, resend_after: float = 30) -> None:
+        self.outbox_path = path
         self.outbox = Outbox(path, 1 << 30)
         self.now = 0.0
         self.sent: list[str] = []
@@ -43,6 +44,16 @@ class Sender:
     def take_sent(self) -> list[str]:
         sent, self.sent = self.sent, []
         return sent
+
+    def receipt(self, *face_ids: str) -> None:
+        """The receipts of these faces arrive."""
+        for face_id in face_ids:
+            self.dispatcher.on_receipt(face_id, "door")
+        self.dispatcher.step()
+
+    def pass_time(self, seconds: float) -> None:
+        self.now += seconds
+        self.dispatcher.step()
 
 
 @pytest.fixture
@@ -101,23 +112,19 @@ def test_an_overdue_face_is_sent_again_after_growing_waits(sender: Sender):
         sender.now += waits[-1] - 0.1
         sender.dispatcher.step()
         assert sender.take_sent() == []
-        sender.now += 0.1
-    assert waits == [
-        30,
-        60,
-        120,
-        240,
-        MAX_RECEIPT_TIMEOUT_SECONDS,
-        MAX_RECEIPT_TIMEOUT_SECONDS,
-        MAX_RECEIPT_TIMEOUT_SECONDS,
-    ]
-    assert sender.timeouts == waits
+        sender.now += 0.11
+    longest = [MAX_RECEIPT_TIMEOUT_SECONDS] * 3
+    assert waits == pytest.approx([30, 60, 120, 240, *longest], abs=0.1)  # and what the link needs for 4 bytes
+    assert sender.timeouts == pytest.approx(waits, abs=0.1)
     assert sender.dispatcher.resent == 6
 
 
 @pytest.mark.parametrize("event", ["link", "cloud"])
 def test_faces_under_way_are_sent_again_after_a_reconnection(sender: Sender, event: str):
-    """A broker that was killed has lost them, so they are sent before they are overdue."""
+    """A broker that was killed has lost them, so they are sent before they are overdue.
+
+    Receipts may be on their way, so they are awaited for a few seconds.
+    """
     sender.outbox.store(make_faces(3))
     sender.dispatcher.on_link_up()
     sender.dispatcher.step()
@@ -126,8 +133,11 @@ def test_faces_under_way_are_sent_again_after_a_reconnection(sender: Sender, eve
     sender.dispatcher.step()
     assert sender.take_sent() == []
     getattr(sender.dispatcher, f"on_{event}_up")()
-    sender.dispatcher.step()
-    assert sorted(sender.take_sent()) == sorted(first)
+    assert sender.dispatcher.step() <= MAX_GRACE_SECONDS
+    assert sender.take_sent() == []
+    sender.receipt(first[0])
+    sender.pass_time(MAX_GRACE_SECONDS)
+    assert sorted(sender.take_sent()) == sorted(first[1:])
 
 
 def test_nothing_is_sent_while_the_cloud_is_disconnected(sender: Sender):
@@ -152,26 +162,152 @@ def test_a_receipt_for_a_face_that_is_not_under_way_is_valid(sender: Sender):
     assert sender.outbox.count == 0
 
 
-def test_receipts_that_cannot_be_written_to_a_full_disk_are_retried(sender: Sender, monkeypatch: pytest.MonkeyPatch):
-    """Nothing is sent in the meantime."""
-    (face,) = make_faces(1)
-    sender.outbox.store([face])
+SLOW_LINK = 4000.0
+"""Bytes per second."""
+FACE = b"\xff\xd8" + bytes(19_996) + b"\xff\xd9"
+"""20 kB: 5 s on the slow link."""
+
+
+def test_a_slow_link_is_not_filled_with_more_than_it_carries(sender: Sender):
+    """The bytes under way are those of a few seconds, and no face is sent twice while receipts arrive."""
+    wide = Sender(sender.outbox_path.with_name("wide.db"), window=64)
+    wide.outbox.store(make_faces(60, jpeg=FACE))
+    wide.dispatcher.on_link_up()
+    wide.dispatcher.step()
+    queue = deque(wide.take_sent())
+    most = 0
+    while queue:
+        most = max(most, len(queue))
+        wide.now += len(FACE) / SLOW_LINK
+        wide.receipt(queue.popleft())
+        queue.extend(wide.take_sent())
+    assert wide.outbox.count == 0
+    assert wide.dispatcher.resent == 0
+    assert most <= 3
+
+
+def test_a_fast_link_is_filled(sender: Sender):
+    """The window grows while receipts arrive soon."""
+    wide = Sender(sender.outbox_path.with_name("wide.db"), window=64)
+    wide.outbox.store(make_faces(400, jpeg=FACE))
+    wide.dispatcher.on_link_up()
+    wide.dispatcher.step()
+    for _ in range(8):
+        wide.now += 0.1
+        wide.receipt(*wide.take_sent())
+    assert wide.dispatcher.underway == 64
+
+
+def test_a_resend_waits_for_what_the_link_needs(sender: Sender):
+    """At the measured rate of 400 B/s, a face of 20 kB and the one before it take longer than RESEND_AFTER."""
+    sender.outbox.store(make_faces(6, jpeg=FACE))
     sender.dispatcher.on_link_up()
     sender.dispatcher.step()
-    sender.take_sent()
-    sender.dispatcher.on_receipt(face.id, "door")
-    with monkeypatch.context() as full:
-        full.setattr(sender.outbox, "delete_receipted", _raise_disk_full)
-        assert 1 < sender.dispatcher.step() < 60
-    assert sender.sent == []
-    assert sender.outbox.count == 1
-    sender.dispatcher.step()
+    queue = deque(sender.take_sent())
+    while queue:
+        for _ in range(45):
+            sender.pass_time(1)
+        sender.receipt(queue.popleft())
+        queue.extend(sender.take_sent())
     assert sender.outbox.count == 0
-    assert sender.dispatcher.receipted == 1
+    assert sender.dispatcher.resent == 0
 
 
-def _raise_disk_full(receipts: object) -> int:
-    raise sqlite3.OperationalError("database or disk is full")
+def test_before_a_rate_is_measured_the_link_counts_as_slow(sender: Sender):
+    """The first face of 20 kB may take 20 s."""
+    sender.outbox.store(make_faces(1, jpeg=FACE))
+    sender.dispatcher.on_link_up()
+    assert sender.dispatcher.step() == pytest.approx(30 + 20)
+
+
+def test_faces_without_a_receipt_do_not_hold_up_others(sender: Sender):
+    """They do not count in the window after their first wait, and are sent again after growing waits."""
+    faces = make_faces(1000)
+    sender.outbox.store(faces)
+    never = {face.id for face in faces[::100]}
+    sender.dispatcher.on_link_up()
+    attempts = 0
+    for _ in range(600):
+        sender.dispatcher.step()
+        sent = sender.take_sent()
+        attempts += sum(face_id in never for face_id in sent)
+        sender.receipt(*(face_id for face_id in sent if face_id not in never))
+        sender.now += 1
+    assert set(_ids(sender)) == never
+    assert 2 * len(never) <= attempts <= 5 * len(never)
+
+
+def _ids(sender: Sender) -> list[str]:
+    found = (sender.outbox.get(seq) for seq in sender.outbox.waiting(set(), 10_000, newest_first=False))
+    return [face.id for face in found if face is not None]
+
+
+def test_without_any_receipt_the_device_backs_off(sender: Sender):
+    """At most two faces are under way, and the waits grow for all faces together."""
+    sender.outbox.store(make_faces(500))
+    sender.dispatcher.on_link_up()
+    sender.dispatcher.step()
+    for _ in range(3600):
+        sender.pass_time(1)
+    assert len(sender.sent) < WINDOW + 2 * (4 + 3600 / MAX_RECEIPT_TIMEOUT_SECONDS) + 2
+    assert len(set(sender.sent)) == len(sender.sent), "no face is tried twice before each has been tried once"
+
+
+@pytest.mark.parametrize("window", [1, 4, 64])
+def test_faces_that_were_not_receipted_are_sent_when_receipts_arrive_again(tmp_path: Path, window: int):
+    """Also those that were given up during the silence."""
+    sender = Sender(tmp_path / "outbox.db", window)
+    sender.outbox.store(make_faces(100))
+    sender.dispatcher.on_link_up()
+    for _ in range(600):
+        sender.pass_time(1)
+    sender.take_sent()
+    for _ in range(600):
+        sender.pass_time(1)
+        sender.receipt(*sender.take_sent())
+    assert sender.outbox.count == 0
+
+
+def test_a_face_that_the_outbox_returns_again_is_not_sent_again_at_once(sender: Sender):
+    """As with a damaged index, whose row cannot be deleted."""
+    (face,) = make_faces(1)
+    sender.outbox.store([face])
+    sender.outbox.delete_receipted = lambda receipts: 0  # type: ignore[method-assign]
+    sender.dispatcher.on_link_up()
+    for _ in range(100):
+        sender.dispatcher.step()
+        sender.receipt(*sender.sent[-1:])
+    assert len(sender.sent) == 1
+    for _ in range(3600):
+        sender.pass_time(1)
+        sender.receipt(*sender.sent[-1:])
+    assert len(sender.sent) < 3600 / 30
+
+
+def test_a_face_that_cannot_be_read_does_not_hold_up_others(sender: Sender):
+    """The outbox lists it, and returns nothing."""
+    sender.outbox.store(make_faces(WINDOW + 2))
+    get = sender.outbox.get
+    calls: list[int] = []
+
+    def get_some(seq: int) -> OutboxFace | None:
+        calls.append(seq)
+        return get(seq) if seq in (2, 4) else None
+
+    sender.outbox.get = get_some  # type: ignore[method-assign]
+    sender.dispatcher.on_link_up()
+    for _ in range(100):
+        assert sender.dispatcher.step() > 0
+    assert len(sender.sent) == 2
+    assert len(calls) == WINDOW + 2
+
+
+def test_the_outbox_is_maintained_while_nothing_else_is_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """In small steps."""
+    left = iter([True, True, False])
+    monkeypatch.setattr(Outbox, "maintain", lambda outbox: next(left))
+    sender = Sender(tmp_path / "outbox.db")
+    assert [sender.dispatcher.step() < 1 for _ in range(3)] == [True, True, False]
 
 
 class DeliveryModel(RuleBasedStateMachine):
@@ -271,6 +407,7 @@ class DeliveryModel(RuleBasedStateMachine):
         self.sender.dispatcher.on_cloud_up()
         self.is_link_up = True
         for _ in range(2 * len(self.committed) + 2):
+            self.sender.now += MAX_RECEIPT_TIMEOUT_SECONDS
             self.sender.dispatcher.step()
             for face_id in self.sender.take_sent():
                 self.stored.add(face_id)

@@ -4,22 +4,25 @@ import contextlib
 import os
 import resource
 import signal
-import sqlite3
 import subprocess
 import sys
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from demo import program
 from demo.program import ROOT
 from edge.detector.delivery.outbox import Outbox
-from tests.builders import make_face, make_faces
+from tests.builders import make_face, make_faces, make_jpeg
+from tests.outboxes import MAX_BYTES, make_version_1, receipts_of
+from wire import face as wire_face
 from wire.errors import ConfigurationError
 from wire.face import encode
-
-MAX_BYTES = 1 << 30
+from wire.process import clock
+from wire.topics import Origin
 
 
 def test_a_face_is_read_as_it_was_stored(tmp_path: Path):
@@ -79,25 +82,30 @@ def test_committed_faces_survive_a_killed_process(tmp_path: Path):
     assert found >= set(committed)
 
 
-@pytest.mark.parametrize("fault", ["not a database", "header", "page in the middle"])
-def test_a_damaged_file_is_renamed_and_replaced(tmp_path: Path, capfd: pytest.CaptureFixture[str], fault: str):
-    """It is not deleted, so its faces can be recovered by hand."""
+@pytest.mark.parametrize("fault", ["not a database", "header", "pages in the middle"])
+def test_a_damaged_file_is_kept_and_its_faces_are_moved(tmp_path: Path, capfd: pytest.CaptureFixture[str], fault: str):
+    """All that can be read. The damaged file is renamed, not deleted, so that more can be recovered by hand."""
     path = tmp_path / "outbox.db"
     outbox = Outbox(path, MAX_BYTES)
-    outbox.store(make_faces(50, jpeg=bytes(9000)))
+    stored = make_faces(50, jpeg=bytes(9000))
+    outbox.store(stored)
     outbox.close()
     whole = path.read_bytes()
-    damaged = {
-        "not a database": b"rubbish" * 1000,
-        "header": b"\xff" * 100 + whole[100:],
-        "page in the middle": whole[:4096] + b"\xff" * 40960 + whole[45056:],
-    }
-    path.write_bytes(damaged[fault])
+    damaged, left = {
+        "not a database": (b"rubbish" * 1000, 0),
+        "header": (b"\xff" * 100 + whole[100:], 50),
+        "pages in the middle": (whole[:40960] + b"\xff" * 8192 + whole[49152:], 48),
+    }[fault]
+    path.write_bytes(damaged)
     fresh = Outbox(path, MAX_BYTES)
-    assert fresh.count == 0
+    assert left - 2 <= fresh.count <= left
+    found = [fresh.get(seq) for seq in fresh.waiting(set(), 100, newest_first=False)]
+    assert {entry.id for entry in found if entry} <= {face.id for face in stored}
+    if fault == "pages in the middle":
+        assert fresh.count + fresh.damaged == 50
     fresh.store(make_faces(1))
     (renamed,) = [path for path in tmp_path.iterdir() if "damaged" in path.name and "-wal" not in path.name]
-    assert renamed.read_bytes() == damaged[fault]
+    assert renamed.read_bytes() == damaged
     assert "outbox damaged" in "".join(capfd.readouterr())
 
 
@@ -126,14 +134,75 @@ def test_a_path_that_cannot_be_written_is_an_error(place: str):
         Outbox(Path(place), MAX_BYTES)
 
 
-def test_a_file_with_a_newer_schema_is_not_opened(tmp_path: Path):
-    """An older version must not lose the faces of a newer one."""
+def test_an_outbox_of_version_1_is_migrated_in_place(tmp_path: Path):
+    """Its faces are delivered, and new ones are stored beside them."""
     path = tmp_path / "outbox.db"
-    Outbox(path, MAX_BYTES).close()
-    with contextlib.closing(sqlite3.connect(path)) as database:
-        database.execute("PRAGMA user_version = 2")
-    with pytest.raises(ConfigurationError, match="version 2"):
-        Outbox(path, MAX_BYTES)
+    old = make_faces(3, jpeg=make_jpeg())
+    make_version_1(path, old)
+    outbox = Outbox(path, MAX_BYTES, device="jetson-1")
+    new = make_face(jpeg=b"picture")
+    outbox.store([new])
+    outbox.close()
+    outbox = Outbox(path, MAX_BYTES, device="jetson-1")
+    found = [outbox.get(seq) for seq in outbox.waiting(set(), 10, newest_first=False)]
+    assert [(entry.id, entry.jpeg, entry.properties) for entry in found if entry] == [
+        (face.id, face.jpeg, encode(face)) for face in [*old, new]
+    ]
+    assert not list(tmp_path.glob("*damaged*"))
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_the_faces_of_another_device_are_not_sent_under_a_new_name(tmp_path: Path, version: int):
+    """A face whose receipt was lost would be stored twice. An empty outbox takes the new name."""
+    path = tmp_path / "outbox.db"
+    (face,) = make_faces(1, jpeg=make_jpeg())
+    if version == 1:
+        make_version_1(path, [face])
+    else:
+        with contextlib.closing(Outbox(path, MAX_BYTES, device="jetson-1")) as outbox:
+            outbox.store([face])
+    with pytest.raises(ConfigurationError, match=r"DEVICE_ID is 'jetson-2'.* 1 faces of 'jetson-1'"):
+        Outbox(path, MAX_BYTES, device="jetson-2")
+    with contextlib.closing(Outbox(path, MAX_BYTES, device="jetson-1")) as outbox:
+        outbox.delete_receipted([(face.id, "door")])
+    with contextlib.closing(Outbox(path, MAX_BYTES, device="jetson-2")) as outbox:
+        outbox.store(make_faces(1, origin=Origin("jetson-2", "door")))
+    with pytest.raises(ConfigurationError, match="jetson-1"):
+        Outbox(path, MAX_BYTES, device="jetson-1")
+
+
+def test_a_face_captured_before_the_clock_was_set_waits_for_its_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """It is sent under an id with its true capture time. If that is unknown, as after a restart, it says so."""
+    path = tmp_path / "outbox.db"
+    early = [make_face(captured_at=datetime(1970, 1, 1, 0, i, tzinfo=UTC), jpeg=make_jpeg(seed=i)) for i in range(2)]
+    now = clock.seconds_since_boot()
+    with monkeypatch.context() as unset:
+        unset.setattr(clock, "boot_seconds_of", lambda moment: now - 40)
+        outbox = Outbox(path, MAX_BYTES)
+        outbox.store(early[:1])
+        unset.setattr(clock, "boot_id", lambda: "an earlier boot")
+        outbox.store(early[1:])
+        unset.setattr(clock, "is_set", lambda moment: False)
+        assert outbox.settle_times() == 0
+    assert outbox.waiting(set(), 10, newest_first=False) == []
+    assert (outbox.count, outbox.untimed, outbox.oldest_id()) == (2, 2, None)
+    outbox.close()
+    outbox = Outbox(path, MAX_BYTES)
+    assert (outbox.count, outbox.untimed) == (2, 2)
+    assert outbox.settle_times() == 2
+    assert (outbox.untimed, outbox.settle_times()) == (0, 0)
+    found = [outbox.get(seq) for seq in outbox.waiting(set(), 10, newest_first=False)]
+    corrected, unknown = [
+        wire_face.decode(entry.properties, entry.jpeg, Origin("jetson-1", "door")) for entry in found if entry
+    ]
+    assert (corrected.clock, unknown.clock) == ("corrected", "unknown")
+    assert (corrected.jpeg, unknown.jpeg) == (early[0].jpeg, early[1].jpeg)
+    age = datetime.now(UTC) - corrected.captured_at
+    assert timedelta(seconds=39) < age < timedelta(seconds=40 + 60 * program.PATIENCE)
+    assert unknown.captured_at > corrected.captured_at
+    assert not {corrected.id, unknown.id} & {made.id for made in early}
+    assert outbox.delete_receipted(receipts_of([corrected, unknown])) == 2
+    assert outbox.count == 0
 
 
 def test_when_it_is_full_the_oldest_faces_are_dropped_and_counted(tmp_path: Path, capfd: pytest.CaptureFixture[str]):

@@ -1,6 +1,6 @@
 """The MQTT session with real brokers: the changes to paho's client, lost connections, and acknowledgements.
 
-The five changes to paho are listed in ``wire/mqtt/client.py``. The tests of each are marked with its number.
+The six changes to paho are listed in ``wire/mqtt/client.py``. The tests of each are marked with its number.
 """
 
 import select
@@ -19,8 +19,10 @@ from demo.ports import HOST, free_port
 from demo.program import ROOT, await_true, find_program, listens
 from demo.stack import Stack
 from tests.builders import Peer
+from tests.chaos.proxy import Mode, TcpProxy
 from tests.cloud import Cloud
 from wire.errors import LinkLost, NotTrusted, Refused
+from wire.mqtt import liveness
 from wire.mqtt.client import PAHO_VERSION, Client
 from wire.mqtt.connect_options import ConnectOptions, Will
 from wire.mqtt.connection import NO_MATCHING_SUBSCRIBERS, SUCCESS, Connection, Message
@@ -194,6 +196,44 @@ def test_a_failing_network_thread_ends_the_connection_with_its_reason(
     assert failing.reason in "".join(capfd.readouterr())
 
 
+@pytest.mark.parametrize(
+    ("mode", "is_idle"),
+    [(Mode.BLACK_HOLE, True), (Mode.SERVER_GONE, True), (Mode.UP_LOST, False), (Mode.DOWN_LOST, False)],
+)
+def test_a_dead_link_is_found_long_before_the_keepalive_ends(
+    servers: Stack, monkeypatch: pytest.MonkeyPatch, mode: Mode, is_idle: bool
+):
+    """Change 6: paho would wait for one or two keepalives of 60 s."""
+    _shorten_liveness(monkeypatch)
+    with TcpProxy(servers.watch_port) as link, Peer(link.port, "dead/#", keepalive_seconds=60) as peer:
+        dead = peer.session._connection
+        assert dead is not None
+        link.mode = mode
+        if not is_idle:
+            answer = peer.session.publish("dead/a", b"x", qos=1)
+        await_true(dead.ended.is_set, 10, "the loss is noticed")
+        if not is_idle:
+            with pytest.raises(LinkLost):
+                answer.result(10)
+        link.mode = Mode.PASS
+        await_true(lambda: peer.session.connected, 20, "the session is connected again")
+
+
+def test_a_thin_link_with_a_long_message_is_alive(servers: Stack, monkeypatch: pytest.MonkeyPatch):
+    """Change 6: the message takes 4 s, and a PINGREQ or an answer is due after one."""
+    _shorten_liveness(monkeypatch)
+    with TcpProxy(servers.watch_port) as link, Peer(link.port, keepalive_seconds=60) as peer:
+        link.bytes_per_second = 20_000.0
+        connection = peer.session._connection
+        assert result(peer.session.publish("thin/a", bytes(80_000), qos=1)) == NO_MATCHING_SUBSCRIBERS
+        assert peer.session._connection is connection
+
+
+def _shorten_liveness(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("PING_SECONDS", "DUE_PING_SECONDS", "PONG_SECONDS", "STALLED_SECONDS"):
+        monkeypatch.setattr(liveness, name, 1.0)
+
+
 def test_another_version_of_paho_is_rejected():
     """Because private methods of paho are replaced."""
     code = "import importlib.metadata as m; m.version = lambda name: '2.1.0'; import wire.mqtt.client"
@@ -253,8 +293,8 @@ def test_an_acknowledgement_for_a_lost_connection_does_nothing(stack: Stack):
         result(peer.session.publish("a/b", b"x", qos=1))
         (old,) = peer.await_messages(1)
         broker.kill()
-        stack.start_broker("local-broker")
         await_true(lambda: not peer.session.connected, 10, "the loss is noticed")
+        stack.start_broker("local-broker")
         await_true(lambda: peer.session.connected, 20, "the session is connected again")
         result(peer.session.publish("a/b", b"y", qos=1))
         peer.await_messages(2)

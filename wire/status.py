@@ -1,11 +1,19 @@
-"""The status of a process: retained JSON on ``status/<process>/<name>``, with «offline» as the last will."""
+"""The status of a process: retained JSON on ``status/<process>/<name>``, with «offline» as the last will.
+
+A status expires, and is published again before that, so a retained status is never old. The last will does not expire.
+"""
 
 import json
 from typing import Any
 
 from wire.errors import BadMessage
+from wire.mqtt.properties import Properties
 
 OFFLINE = b'{"online":false}'
+REPEAT_SECONDS = 30.0
+"""Interval at which a status is published again, even if it has not changed."""
+PROPERTIES = Properties(message_expiry_seconds=60)
+"""The properties with which a status is published."""
 
 
 def encode(**stats: Any) -> bytes:

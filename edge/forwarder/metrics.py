@@ -24,13 +24,22 @@ class ForwarderCollector(Collector):
         forwarded = counter("facewire_messages_forwarded_total", "Messages accepted by the other broker.")
         refused = counter("facewire_messages_refused_total", "Messages refused by the other broker.")
         dropped = counter("facewire_messages_dropped_total", "QoS 0 messages dropped while the link was down.")
+        copies = counter(
+            "facewire_messages_copies_total", "Copies of a message that was still held, which were not forwarded."
+        )
         held = GaugeMetricFamily("facewire_messages_held", "Messages received and not yet acknowledged.", labels=labels)
         for direction, relay in (("up", self._forwarder.up), ("down", self._forwarder.down)):
             forwarded.add_metric([direction], relay.counts.forwarded)
             refused.add_metric([direction], relay.counts.refused)
             dropped.add_metric([direction], relay.counts.dropped)
+            copies.add_metric([direction], relay.counts.copies)
             held.add_metric([direction], relay.unacknowledged)
         link = GaugeMetricFamily("facewire_link_up", "Whether the broker is connected.", labels=["broker"])
         link.add_metric(["local"], self._forwarder.local.connected)
         link.add_metric(["cloud"], self._forwarder.cloud.connected)
-        return (forwarded, refused, dropped, held, link, expiry_metric(self._forwarder.certificate))
+        window = GaugeMetricFamily(
+            "facewire_window_bytes",
+            "Size of the congestion window towards the cloud. Two messages may always be under way.",
+            value=self._forwarder.up.window.bytes,
+        )
+        return (forwarded, refused, dropped, copies, held, link, window, expiry_metric(self._forwarder.certificate))

@@ -1,9 +1,12 @@
 """A relay: publishes the messages that arrive on one session on another session.
 
 A message is acknowledged to its broker only after the other broker has accepted it. Until then it is either under way
-(published, not yet answered) or waiting (for the connection, or for a subscriber). The receive maximum of the source
-session limits the number of unacknowledged messages, so an outage fills the memory of neither process nor broker.
-(:class:`wire.mqtt.connection.ConnectOptions` describes what limits them under a flood.)
+(published, not yet answered) or waiting (for the connection, for room on the link, or for a subscriber). The receive
+maximum of the source session limits the number of unacknowledged messages, so an outage fills the memory of neither
+process nor broker. (:class:`wire.mqtt.connect_options.ConnectOptions` describes what limits them under a flood.)
+
+A copy of a message that is still held is acknowledged and not forwarded: the one that is held arrives, or its publisher
+sends it again.
 """
 
 import threading
@@ -13,13 +16,21 @@ from dataclasses import dataclass
 
 import structlog
 
+from edge.forwarder.conflation import ConflatedMessages
+from edge.forwarder.held import Held, HeldMessages
+from edge.forwarder.rules import Rules
+from edge.forwarder.subscriber import Subscriber
+from wire import probe
 from wire.errors import BadMessage, Refused
 from wire.mqtt.connection import NO_MATCHING_SUBSCRIBERS, Message
 from wire.mqtt.session import Session
+from wire.process.congestion import CongestionWindow
 from wire.process.lifecycle import Stop
 
 MAX_UNACKNOWLEDGED = 64
 """Maximum number of unacknowledged messages, of up to 128 KiB each. QoS 0 messages beyond it are dropped."""
+TARGET_SECONDS = 2.0
+"""How long a message may wait on the link behind others; see :class:`wire.process.congestion.CongestionWindow`."""
 
 _log = structlog.get_logger("forwarder")
 
@@ -29,11 +40,13 @@ class Counts:
     """Messages of one direction since the start."""
 
     forwarded: int = 0
-    """Accepted by the other broker."""
+    """Accepted by the other broker, without conflated messages: a status that counts itself would always change."""
     refused: int = 0
     """Refused by the other broker, or not covered by the topic mapping."""
     dropped: int = 0
     """QoS 0 messages dropped because too many messages were unacknowledged."""
+    copies: int = 0
+    """Copies of a message that was still held. They were not forwarded."""
 
 
 class Relay:
@@ -45,88 +58,191 @@ class Relay:
         source: Callable[[], Session],
         target: Callable[[], Session],
         stop: Stop,
-        *,
-        map_topic: Callable[[str], str],
-        qos_of: Callable[[Message], int] = lambda message: 1,
-        needs_subscriber: Callable[[Message], bool] = lambda message: False,
-        on_forwarded: Callable[[Message], None] = lambda message: None,
+        rules: Rules,
     ) -> None:
-        """Set up the relay.
-
-        ``map_topic`` and ``qos_of`` give the topic and the QoS on the other side; ``map_topic`` raises BadMessage if
-        there is no topic. A message that ``needs_subscriber`` is retried while nobody has subscribed to it.
-        ``on_forwarded`` is called after the other broker has accepted a message. ``stop`` is set if a callback fails.
-        """
+        """Set up the relay. ``stop`` is set if a callback fails."""
         self.counts = Counts()
+        self.window = CongestionWindow(target_seconds=TARGET_SECONDS, max_messages=MAX_UNACKNOWLEDGED)
         self._name, self._source, self._target, self._stop = name, source, target, stop
-        self._map_topic, self._qos_of = map_topic, qos_of
-        self._needs_subscriber, self._on_forwarded = needs_subscriber, on_forwarded
+        self._rules = rules
         self._lock = threading.Lock()
         self._idle = threading.Condition(self._lock)
-        self._underway = 0
-        self._waiting: list[Message] = []
+        self._held = HeldMessages()
+        self._conflated = ConflatedMessages()
+        self._subscriber = Subscriber()
+        self._is_pumping = False
+        self._is_interrupted = False
+        """A publication has failed; nothing more is published before the next :meth:`flush`."""
         self._has_logged_no_subscriber = False
 
     @property
     def unacknowledged(self) -> int:
         """Number of messages that are under way or waiting."""
         with self._lock:
-            return self._underway + len(self._waiting)
+            return len(self._held) + len(self._conflated)
 
     def forward(self, message: Message) -> None:
         """Forward a message. Called in the source session's thread; does not block."""
         if self._stop:
             return  # it is not acknowledged, so the broker delivers it again
-        if message.qos == 0 and self.unacknowledged >= MAX_UNACKNOWLEDGED:
-            self.counts.dropped += 1
-            _log.warning("QoS 0 message dropped", relay=self._name, topic=message.topic)
+        try:
+            topic = self._rules.map_topic(message.topic)
+        except BadMessage as error:
+            self._refuse(message, str(error))
             return
-        self._publish(message)
+        if self._take_over(message, topic):
+            self._source().acknowledge(message)
+        self._pump()
 
     def flush(self) -> None:
-        """Publish the waiting messages, except those whose connection has ended: their broker delivers them again."""
+        """Publish what waits and may be published, except messages whose connection has ended.
+
+        Their broker delivers those again.
+        """
         with self._lock:
-            waiting, self._waiting = self._waiting, []
-        for message in waiting:
-            if message.qos == 0 or not message.connection.ended.is_set():
-                self._publish(message)
+            self._held.remove_waiting(lambda held: held.is_stranded)
+            self._is_interrupted = False
+        self._pump()
+
+    def restart(self) -> None:
+        """Report that the other broker is connected again, perhaps over another link, and publish what waits."""
+        with self._lock:
+            self.window.restart()
+            self._subscriber.forget()
+        self.flush()
 
     def drain(self, seconds: float) -> None:
         """Wait until no message is under way, at most ``seconds``."""
         with self._idle:
-            self._idle.wait_for(lambda: self._underway == 0, seconds)
+            self._idle.wait_for(lambda: self._held.underway == 0, seconds)
 
-    def _publish(self, message: Message) -> None:
-        try:
-            topic = self._map_topic(message.topic)
-        except BadMessage as error:
-            self._refuse(message, str(error))
-            return
+    def _take_over(self, message: Message, topic: str) -> bool:
+        """Keep a message, and return whether it can be acknowledged already."""
         with self._lock:
-            self._underway += 1
-        future = self._target().publish(
-            topic, message.payload, qos=self._qos_of(message), properties=message.properties
-        )
-        future.add_done_callback(self._stop.guard(lambda done: self._on_published(message, done)))
+            if self._rules.is_conflated(message):
+                self.counts.dropped += not self._conflated.put(message)
+                return True
+            if message.qos == 0 and len(self._held) >= MAX_UNACKNOWLEDGED:
+                self.counts.dropped += 1
+                _log.warning("QoS 0 message dropped", relay=self._name, topic=message.topic)
+                return False
+            held = self._held.find_copy(message)
+            if held is None:
+                self._held.add(message, topic)
+                return False
+            self.counts.copies += 1
+            if held.is_stranded:
+                held.message = message  # acknowledged when the message has been forwarded
+                return False
+            return True
 
-    def _on_published(self, message: Message, done: "Future[int]") -> None:
+    def _pump(self) -> None:
+        """Publish messages while there is room.
+
+        One thread at a time publishes, in the order of arrival. A thread that finds another one at it returns: that
+        one looks again before it ends.
+        """
+        with self._lock:
+            if self._is_pumping:
+                return
+            self._is_pumping = True
+        try:
+            while (publish := self._next()) is not None:
+                publish()
+        except BaseException:
+            self._is_pumping = False
+            raise
+
+    def _next(self) -> Callable[[], None] | None:
+        """Return what to publish next; None if nothing may be published, and then the thread no longer pumps."""
+        with self._lock:
+            if not (self._is_interrupted or self._stop) and self._target().connected:
+                if (status := self._conflated.take()) is not None:
+                    return lambda: self._publish_conflated(status)
+                self._held.remove_waiting(lambda held: held.is_stranded)
+                if (held := self._held.first()) is not None:
+                    if not self._rules.needs_subscriber(held.message) or self._subscriber.is_present:
+                        size = len(held.message.payload)
+                        if self.window.has_room(size):
+                            self._held.send(held)
+                            held.flight = self.window.send(size)
+                            return lambda: self._publish_held(held)
+                    elif self._subscriber.ask():
+                        return lambda: self._publish_probe(held.topic)
+            self._is_pumping = False
+            return None
+
+    def _publish_held(self, held: Held) -> None:
+        message = held.message
+        future = self._target().publish(
+            held.topic, message.payload, qos=self._rules.qos_of(message), properties=message.properties
+        )
+        future.add_done_callback(self._stop.guard(lambda done: self._on_published(held, done)))
+
+    def _publish_probe(self, topic: str) -> None:
+        future = self._target().publish(topic, b"", qos=1, properties=probe.PROPERTIES)
+        future.add_done_callback(self._stop.guard(lambda done: self._on_probed(topic, done)))
+
+    def _publish_conflated(self, message: Message) -> None:
+        topic = self._rules.map_topic(message.topic)
+        future = self._target().publish(topic, message.payload, qos=1, properties=message.properties)
+        future.add_done_callback(self._stop.guard(lambda done: self._on_conflated_published(message, done)))
+
+    def _on_published(self, held: Held, done: "Future[int]") -> None:
+        error = done.exception()
+        is_unheard = (
+            error is None and done.result() == NO_MATCHING_SUBSCRIBERS and self._rules.needs_subscriber(held.message)
+        )
+        is_forwarded = error is None and not is_unheard
+        with self._idle:
+            if held.flight is not None:
+                (self.window.lose if error is not None else self.window.answer)(held.flight)
+            if is_forwarded or isinstance(error, Refused):
+                self._held.remove(held)
+            else:
+                self._held.put_back(held)
+                self._is_interrupted |= error is not None
+            if is_unheard:
+                self._miss_subscriber(held.topic)
+            self._idle.notify_all()
+        if is_forwarded:
+            self._has_logged_no_subscriber = False
+            self.counts.forwarded += 1
+            self._rules.on_forwarded(held.message)
+            self._source().acknowledge(held.message)
+        elif isinstance(error, Refused):
+            self._refuse(held.message, str(error))
+        self._pump()
+
+    def _on_probed(self, topic: str, done: "Future[int]") -> None:
+        error = done.exception()
+        with self._lock:
+            if isinstance(error, Refused):
+                self._subscriber.found()  # probes are not permitted: the answer to a face tells
+            elif error is not None:
+                self._subscriber.forget()
+                self._is_interrupted = True
+            elif done.result() == NO_MATCHING_SUBSCRIBERS:
+                self._miss_subscriber(topic)
+            else:
+                self._subscriber.found()
+        self._pump()
+
+    def _on_conflated_published(self, message: Message, done: "Future[int]") -> None:
         error = done.exception()
         if isinstance(error, Refused):
             self._refuse(message, str(error))
-        elif error is None and not (done.result() == NO_MATCHING_SUBSCRIBERS and self._needs_subscriber(message)):
-            self._has_logged_no_subscriber = False
-            self.counts.forwarded += 1
-            self._on_forwarded(message)
-            self._source().acknowledge(message)
-        else:
-            if error is None and not self._has_logged_no_subscriber:
-                self._has_logged_no_subscriber = True
-                _log.warning("no subscriber yet, retrying", relay=self._name, topic=message.topic)
+        elif error is not None:
             with self._lock:
-                self._waiting.append(message)
-        with self._idle:
-            self._underway -= 1
-            self._idle.notify_all()
+                self._conflated.put_back(message)
+                self._is_interrupted = True
+        self._pump()
+
+    def _miss_subscriber(self, topic: str) -> None:
+        self._subscriber.missed()
+        if not self._has_logged_no_subscriber:
+            self._has_logged_no_subscriber = True
+            _log.warning("no subscriber yet, waiting", relay=self._name, topic=topic)
 
     def _refuse(self, message: Message, reason: str) -> None:
         """Acknowledge a refused message, so it does not block those behind it. A face stays in its outbox."""

@@ -6,7 +6,7 @@ import socket
 import struct
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
@@ -22,6 +22,9 @@ T = TypeVar("T")
 
 class Listener(ABC):
     """A TCP server on a free port in a separate thread."""
+
+    buffer_bytes = CHUNK_BYTES
+    """Reading from a connection pauses when twice as many bytes have been received and not yet read."""
 
     def __init__(self, target_port: int) -> None:
         self.port = 0
@@ -62,8 +65,12 @@ class Listener(ABC):
     async def listen(self) -> None:
         """Accept connections, on the same port as before."""
         if self._server is None:
-            self._server = await asyncio.start_server(self._accept, HOST, self.port)
+            self._server = await asyncio.start_server(self._accept, HOST, self.port, limit=self.buffer_bytes)
             self.port = self._server.sockets[0].getsockname()[1]
+
+    def listening(self) -> Sequence[socket.socket]:
+        """Return the sockets that accept connections; empty while connections are refused."""
+        return () if self._server is None else self._server.sockets
 
     async def refuse(self) -> None:
         """Stop listening, so that the operating system refuses connections."""
@@ -101,13 +108,13 @@ class End:
         self.reader, self.writer = reader, writer
 
     @classmethod
-    async def connect(cls, port: int) -> Self:
-        """Connect to a server.
+    async def connect(cls, port: int, buffer_bytes: int = CHUNK_BYTES) -> Self:
+        """Connect to a server. ``buffer_bytes`` is as in :attr:`Listener.buffer_bytes`.
 
         Raises:
             OSError: no server listens on the port.
         """
-        return cls(*await asyncio.open_connection(HOST, port))
+        return cls(*await asyncio.open_connection(HOST, port, limit=buffer_bytes))
 
     def reset(self) -> None:
         """Close the connection with RST, unless it is closed already."""

@@ -3,15 +3,17 @@
 with TcpProxy(port_of_the_server) as link:
     ...                       # clients connect to link.port
     link.mode = Mode.CUT
+    link.bytes_per_second = 4000.0  # 32 kbit/s in each direction
 
-The proxy runs in its own thread. The mode may be set from any thread.
+The proxy runs in its own thread. Mode and rate may be set from any thread.
 """
 
 import asyncio
 import contextlib
 from enum import Enum, StrEnum
 
-from tests.chaos.listener import CHUNK_BYTES, End, Listener
+from tests.chaos.listener import End, Listener
+from tests.chaos.narrow import Narrow
 
 _QUEUED_CHUNKS = 64
 
@@ -60,16 +62,39 @@ _LOST = {
 
 
 class TcpProxy(Listener):
-    """A link whose faults are set by :attr:`mode`."""
+    """A link whose faults are set by :attr:`mode` and :attr:`bytes_per_second`."""
+
+    buffer_bytes = 4096
 
     def __init__(self, target_port: int) -> None:
         super().__init__(target_port)
         self.latency_seconds = 0.5
-        """Delay in each direction in :attr:`Mode.DELAY`."""
+        """Delay in each direction in :attr:`Mode.DELAY`. It comes on top of the time that a narrow link takes."""
         self.flowing = asyncio.Event()
         """Cleared while the link is stalled."""
+        self.pipes = {direction: Narrow() for direction in Direction}
+        """One direction of the link each, shared by all connections."""
         self._mode = Mode.PASS
         self._connections: set[_Connection] = set()
+
+    @property
+    def bytes_per_second(self) -> float | None:
+        """Rate of the link in each direction, shared by all connections; None: unlimited (the default)."""
+        return self.pipes[Direction.UP].bytes_per_second
+
+    @bytes_per_second.setter
+    def bytes_per_second(self, rate: float | None) -> None:
+        self.call(self._set_rate(rate))
+
+    @property
+    def bytes_up(self) -> int:
+        """Bytes that clients have sent through the link since the start, also those that were lost behind it."""
+        return self.pipes[Direction.UP].carried
+
+    @property
+    def bytes_down(self) -> int:
+        """Bytes that the server has sent through the link since the start, also those that were lost behind it."""
+        return self.pipes[Direction.DOWN].carried
 
     @property
     def mode(self) -> Mode:
@@ -88,6 +113,8 @@ class TcpProxy(Listener):
     async def listen(self) -> None:
         """Accept connections. The link works initially."""
         await super().listen()
+        if self.bytes_per_second is not None:
+            self._limit_buffers()
         if self._mode is Mode.PASS:
             self.flowing.set()
 
@@ -100,6 +127,17 @@ class TcpProxy(Listener):
         finally:
             connection.reset()
             self._connections.discard(connection)
+
+    async def _set_rate(self, rate: float | None) -> None:
+        for pipe in self.pipes.values():
+            pipe.set_rate(rate)
+        self._limit_buffers()
+        for connection in list(self._connections):
+            connection.apply_rate()
+
+    def _limit_buffers(self) -> None:
+        for listener in self.listening():
+            self.pipes[Direction.UP].limit_buffer(listener)
 
     async def _set_mode(self, mode: Mode) -> None:
         self._mode = mode
@@ -136,6 +174,12 @@ class _Connection:
             if self._server is not None:
                 self._server.reset()
 
+    def apply_rate(self) -> None:
+        """Make the receive buffers of this connection fit the rate of the link."""
+        for end, direction in ((self._client, Direction.UP), (self._server, Direction.DOWN)):
+            if end is not None:
+                self._proxy.pipes[direction].limit_buffer(end.writer.get_extra_info("socket"))
+
     def reset(self) -> None:
         """Reset the connection on both sides."""
         self._client.reset()
@@ -149,9 +193,11 @@ class _Connection:
             await self._client.until_closed()
             return
         try:
-            self._server = await End.connect(self._proxy.target_port)
+            self._server = await End.connect(self._proxy.target_port, self._proxy.buffer_bytes)
         except OSError:
             return
+        if self._proxy.bytes_per_second is not None:
+            self.apply_rate()
         if self._server_gone:  # the mode changed during the connect
             self._server.reset()
         await asyncio.gather(
@@ -160,13 +206,18 @@ class _Connection:
         )
 
     async def _forward(self, direction: Direction, source: End, target: End) -> None:
-        """Read from the source until it ends. A second task writes, so that the delay does not reduce throughput."""
+        """Read from the source until it ends, at the rate of the link.
+
+        A second task writes, so that the delay does not reduce throughput.
+        """
+        pipe = self._proxy.pipes[direction]
         queue: asyncio.Queue[tuple[float, bytes]] = asyncio.Queue(_QUEUED_CHUNKS)
         delivery = asyncio.create_task(self._deliver(direction, queue, target))
         clock = asyncio.get_running_loop().time
         try:
             with contextlib.suppress(OSError):
-                while data := await source.reader.read(CHUNK_BYTES):
+                while data := await source.reader.read(pipe.chunk_bytes):
+                    await pipe.carry(len(data))
                     await queue.put((clock() + self._proxy.delay_seconds, data))
             await queue.put((clock() + self._proxy.delay_seconds, b""))
             await delivery

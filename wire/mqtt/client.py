@@ -1,4 +1,4 @@
-"""A subclass of paho's client that fixes five defects which could lose a message or block a session.
+"""A subclass of paho's client that fixes six defects which could lose a message or block a session.
 
 1. A PUBLISH packet is parsed by :mod:`wire.mqtt.properties`, which is faster. paho also drops the connection over some
    characters in a property.
@@ -9,30 +9,36 @@
 4. A TLS error is kept in :attr:`Client.tls_error`. With TLS 1.3 the broker rejects a client certificate only after the
    handshake, when the client reads. paho reports this only as a lost connection.
 5. The owner is notified whenever the network thread ends, even if it ends with an exception. paho notifies nobody.
+6. Whether the connection is alive is decided from its progress, by :mod:`wire.mqtt.liveness`. paho disconnects if one
+   keepalive passes without an answer, also while a large message is still on its way over a thin link.
 
-``tests/test_session.py`` has a test for each of the five against a real broker; it fails without the change.
+``tests/test_session.py`` has a test for each of the six against a real broker; it fails without the change.
 """
 
 import contextlib
 import importlib.metadata
+import math
 import ssl
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any, Literal
 
 from paho.mqtt import client as paho
-from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode
+from paho.mqtt.enums import CallbackAPIVersion, MessageType, MQTTErrorCode
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties as PahoProperties
 from paho.mqtt.reasoncodes import ReasonCode
 
 from wire.errors import BadMessage
 from wire.mqtt import properties
+from wire.mqtt.liveness import Liveness, Verdict, unacknowledged_bytes
 from wire.mqtt.properties import Properties
 
 PAHO_VERSION = "2.2.0"
 """The only version of paho-mqtt that this module works with, because it replaces private methods of paho."""
 
+_CONNECT_SECONDS = 15.0
+"""Maximum wait for each packet of the TCP and TLS handshakes, which may be behind other data on a thin link."""
 MIN_FAILURE_CODE = 0x80
 """MQTT 5 reason codes from this value on are failures."""
 
@@ -64,6 +70,10 @@ class Client(paho.Client):
         self._on_received = on_received
         self._on_thread_end = on_thread_end
         self.tls_error: ssl.SSLError | None = None
+        self.liveness = Liveness()
+        self.is_dead = False
+        """Whether this side has closed the connection because it made no progress."""
+        self.connect_timeout = _CONNECT_SECONDS
         self.on_publish = lambda _client, _userdata, mid, reason, _properties: on_answer(mid, int(reason.value))
 
     def set_max_inflight(self, receive_maximum: int) -> None:
@@ -86,16 +96,42 @@ class Client(paho.Client):
         finally:
             self._on_thread_end(reason)
 
+    def _packet_queue(
+        self, command: int, packet: bytes | bytearray, mid: int, qos: int, info: paho.MQTTMessageInfo | None = None
+    ) -> MQTTErrorCode:
+        is_publication = command & 0xF0 == MessageType.PUBLISH and qos > 0
+        self.liveness.on_queued(
+            len(packet), mid if is_publication else None, is_ping=command & 0xF0 == MessageType.PINGREQ
+        )
+        return super()._packet_queue(command, packet, mid, qos, info)
+
+    def _check_keepalive(self) -> None:
+        if self._sock is None:
+            return
+        match self.liveness.check(unacknowledged_bytes(self._sock.fileno()), self._keepalive or math.inf):
+            case Verdict.PING if self.is_connected():
+                self._send_simple_command(MessageType.PINGREQ)
+            case Verdict.DEAD:
+                self.is_dead = True
+                self._sock_close()
+                self._do_on_disconnect(packet_from_broker=False, v1_rc=MQTTErrorCode.MQTT_ERR_KEEPALIVE)
+
+    def _handle_pingresp(self) -> MQTTErrorCode:
+        self.liveness.on_pong()
+        return super()._handle_pingresp()
+
     def _sock_recv(self, bufsize: int) -> bytes:
         try:
-            return super()._sock_recv(bufsize)
+            received = super()._sock_recv(bufsize)
         except ssl.SSLError as error:
             self.tls_error = error
             raise
+        self.liveness.on_received(len(received))
+        return received
 
     def _sock_send(self, buf: bytes | bytearray) -> int:
         try:
-            return super()._sock_send(buf)
+            sent = super()._sock_send(buf)
         except BlockingIOError:
             raise
         except OSError:
@@ -103,6 +139,8 @@ class Client(paho.Client):
             with contextlib.suppress(OSError):
                 self._sock_recv(1)
             raise
+        self.liveness.on_sent(sent)
+        return sent
 
     def _handle_publish(self) -> MQTTErrorCode:
         header, packet = self._in_packet["command"], bytes(self._in_packet["packet"])
@@ -125,6 +163,7 @@ class Client(paho.Client):
 
     def _handle_pubrec(self) -> MQTTErrorCode:
         mid, reason_code = self._parse_answer()
+        self.liveness.on_answer(mid)
         if reason_code >= MIN_FAILURE_CODE:
             return self._finish(mid, reason_code)
         with self._out_message_mutex:
@@ -141,6 +180,7 @@ class Client(paho.Client):
         return int.from_bytes(packet[:2]), packet[2] if len(packet) > 2 else 0
 
     def _finish(self, mid: int, reason_code: int) -> MQTTErrorCode:
+        self.liveness.on_answer(mid)
         with self._out_message_mutex:
             if mid not in self._out_messages:
                 return MQTTErrorCode.MQTT_ERR_SUCCESS

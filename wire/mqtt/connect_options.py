@@ -27,3 +27,6 @@ class ConnectOptions:
     session_expiry_seconds: int = 0
     """How long the broker keeps the subscriptions and messages of a disconnected client."""
     keepalive_seconds: int = 10
+    """The broker disconnects a client from which it has received no complete packet for 1.5 times as long. It must be
+    long enough for the largest message on a thin link. This side finds a dead connection sooner, whatever this value
+    is; see :mod:`wire.mqtt.liveness`."""

@@ -62,7 +62,6 @@ class Connection:
         self.ended = threading.Event()
         self.reason = "closed"
         """Why the connection ended."""
-        self._received_count = 0
         self._on_message = on_message
         self._lock = threading.Lock()
         self._responded = threading.Event()
@@ -174,11 +173,11 @@ class Connection:
         self.ended.wait(seconds)
 
     def _await_response(self) -> None:
-        received_count = -1
+        received = -1
         while not self._responded.wait(_RESPONSE_SECONDS):
-            if received_count != self._received_count:
+            if received != self._client.liveness.received:
                 # On a slow link, the response is behind messages that the broker delivers again.
-                received_count = self._received_count
+                received = self._client.liveness.received
                 continue
             self._end("no answer")
             self._client.disconnect()
@@ -205,12 +204,12 @@ class Connection:
 
     def _on_disconnect(self, client: Any, userdata: Any, flags: Any, reason: ReasonCode, properties: Any) -> None:
         brokers_reason = str(reason) if flags.is_disconnect_packet_from_server else None
-        self._end(brokers_reason or tls_problem(self._client.tls_error) or "the connection was lost")
+        our_reason = "no answer, and no progress" if self._client.is_dead else "the connection was lost"
+        self._end(brokers_reason or tls_problem(self._client.tls_error) or our_reason)
 
     def _on_received(
         self, mid: int, topic: str, payload: bytes, qos: int, retain: bool, properties: Properties
     ) -> None:
-        self._received_count += 1
         message = Message(topic, payload, qos, retain, properties, self, mid)
         if qos:
             with self._lock:

@@ -70,7 +70,7 @@ class OutboxDelivery(Delivery):
     def __init__(self, settings: DetectorSettings, stop: Stop) -> None:
         self._stop, self._qos = stop, settings.mqtt_qos
         self._wake = threading.Event()
-        self._outbox = Outbox(settings.outbox_path, settings.outbox_max_bytes)
+        self._outbox = Outbox(settings.outbox_path, settings.outbox_max_bytes, settings.device_id)
         self._dispatcher = Dispatcher(
             self._outbox, self._publish, window=settings.outbox_window, resend_after=settings.resend_after
         )
@@ -118,6 +118,10 @@ class OutboxDelivery(Delivery):
             "resent": self._dispatcher.resent,
             "dropped": self._outbox.dropped,
             "unkept": self._outbox.not_stored,
+            "damaged": self._outbox.damaged,
+            "untimed": self._outbox.untimed,
+            "outbox_problem": self._outbox.problem,
+            "commit_seconds": round(self._outbox.commits.last_seconds, 3),
         }
 
     def close(self) -> None:

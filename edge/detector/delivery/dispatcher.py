@@ -1,40 +1,34 @@
 """The dispatcher: publishes the faces in the outbox, and deletes each when its receipt arrives.
 
-At most a window of faces is under way, that is published and not yet receipted. The rest waits on disk, so an outage
-fills the edge's disk and never a broker's memory. While there is a backlog, every other face to be published is the
-newest one, so live faces do not wait for the backlog.
+What is under way, that is published and not yet receipted, is bounded by a number of faces and by what the link carries
+in a few seconds. The rest waits on disk, so an outage fills the edge's disk and never a broker's memory. While there is
+a backlog, every other face to be published is the newest one, so live faces do not wait for the backlog.
 
 The dispatcher has no thread and no clock of its own. Its owner reports events to it and calls :meth:`Dispatcher.step`.
 """
 
 import random
-import sqlite3
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
-
-import structlog
 
 from edge.detector.delivery.outbox import Outbox, OutboxFace
-from wire.process.backoff import delay_seconds
+from edge.detector.delivery.underway import Reason, Underway
+from wire.process.congestion import MIN_MESSAGES, CongestionWindow
 
-FULL_DISK_RETRY_SECONDS = 5.0
-"""Pause before receipts that could not be written to a full disk are tried again."""
-MAX_RECEIPT_TIMEOUT_SECONDS = 300.0
-"""Maximum time to wait for a receipt before a face is sent again."""
-
-_log = structlog.get_logger("dispatcher")
-
-
-@dataclass(frozen=True, slots=True)
-class _Sent:
-    """A face that is under way."""
-
-    id: str
-    attempts: int
-    overdue_at: float
-    """When its receipt is overdue, on the dispatcher's clock."""
+TARGET_SECONDS = 4.0
+"""How long a face may wait behind others on its way to S3. Longer than the forwarder's, which needs faces to send."""
+UNREADABLE_RETRY_SECONDS = 30.0
+"""Pause before a face that the outbox lists but does not return is asked for again."""
+IDLE_STEP_SECONDS = 30.0
+"""Interval between two steps while nothing is under way."""
+CLOCK_POLL_SECONDS = 1.0
+"""Interval at which faces that were captured before the clock was set check whether it is set."""
+MAINTENANCE_SECONDS = 0.05
+"""Pause between two steps of the outbox's maintenance."""
+_BATCH = 8
+"""Number of new faces that the outbox is asked for at once, from either end."""
 
 
 class Dispatcher:
@@ -52,8 +46,9 @@ class Dispatcher:
     ) -> None:
         """Set up the dispatcher; at most ``window`` faces are under way.
 
-        ``publish`` publishes a face, given the seconds until it is published again; for the first time, these are
-        ``resend_after``. It may fail silently, as only a receipt counts. ``chance`` is for the jitter, 0 to 1.
+        ``publish`` publishes a face, given the seconds until it is published again. It may fail silently, as only a
+        receipt counts. ``resend_after`` is how long the first receipt is awaited, in seconds, beyond what the link
+        needs. ``chance`` is for the jitter, 0 to 1.
         """
         self.published = 0
         """Faces published since the start, including those sent again."""
@@ -61,22 +56,29 @@ class Dispatcher:
         """Faces sent again since the start."""
         self.receipted = 0
         """Faces receipted since the start."""
-        self._outbox, self._publish = outbox, publish
-        self._window, self._resend_after = window, resend_after
-        self._clock, self._chance = clock, chance
+        self._outbox, self._publish, self._clock = outbox, publish, clock
         self._lock = threading.Lock()
         self._receipts: list[tuple[str, str]] = []
         """Id and camera of each receipt that is not processed yet."""
         self._is_link_up = False
         self._is_cloud_down = False
-        self._must_resend_all = False
-        self._underway: dict[int, _Sent] = {}
-        """The faces under way, by sequence number."""
+        self._has_come_back = False
+        """A link has come back, and the faces under way have not been hurried yet."""
+        self._window = CongestionWindow(target_seconds=TARGET_SECONDS, max_messages=window, clock=clock)
+        self._underway = Underway(self._window, resend_after=resend_after, clock=clock, chance=chance)
+        self._max_suspects = max(1, window // 3)
+        self._is_oldest_next = False
+        self._maintained_at = clock()
 
     @property
     def underway(self) -> int:
         """Number of faces under way."""
-        return len(self._underway)
+        return len(self._underway.sent)
+
+    @property
+    def parked(self) -> int:
+        """Number of faces that were sent, got no receipt, and wait to be sent again."""
+        return len(self._underway.parked)
 
     def on_receipt(self, face_id: str, camera: str) -> None:
         """Report that the receipt of a face has arrived."""
@@ -84,9 +86,9 @@ class Dispatcher:
             self._receipts.append((face_id, camera))
 
     def on_link_up(self) -> None:
-        """Report that the local broker is connected. It may have lost the faces under way, so they are sent again."""
+        """Report that the local broker is connected. It may have lost the faces under way."""
         with self._lock:
-            self._is_link_up = self._must_resend_all = True
+            self._is_link_up = self._has_come_back = True
 
     def on_link_down(self) -> None:
         """Report that the local broker is disconnected."""
@@ -94,10 +96,10 @@ class Dispatcher:
             self._is_link_up = self._is_cloud_down = False
 
     def on_cloud_up(self) -> None:
-        """Report that a forwarder has reconnected to the cloud. The faces under way may be lost and are sent again."""
+        """Report that a forwarder has reconnected to the cloud. The faces under way may be lost."""
         with self._lock:
             self._is_cloud_down = False
-            self._must_resend_all = True
+            self._has_come_back = True
 
     def on_cloud_down(self) -> None:
         """Report that no forwarder is connected to the cloud. More faces would fill the local broker's memory."""
@@ -109,61 +111,100 @@ class Dispatcher:
         with self._lock:
             receipts, self._receipts = self._receipts, []
             can_send = self._is_link_up and not self._is_cloud_down
-            resend_all = self._must_resend_all and can_send
-            if resend_all:
-                self._must_resend_all = False
-        if receipts and not self._delete_receipted(receipts):
-            return FULL_DISK_RETRY_SECONDS
-        if not can_send:
-            return MAX_RECEIPT_TIMEOUT_SECONDS
-        self._resend(resend_all)
-        self._fill_window()
-        now = self._clock()
-        seconds_left = (sent.overdue_at - now for sent in self._underway.values())
-        return max(0.0, min(seconds_left, default=MAX_RECEIPT_TIMEOUT_SECONDS))
-
-    def _delete_receipted(self, receipts: list[tuple[str, str]]) -> bool:
-        """Delete receipted faces, and return whether that worked."""
-        try:
+            has_come_back = self._has_come_back and can_send
+            if has_come_back:
+                self._has_come_back = False
+        if receipts:
+            self._underway.receipt({face_id for face_id, _ in receipts})
             self.receipted += self._outbox.delete_receipted(receipts)
-        except sqlite3.OperationalError as error:  # the disk is full, and may have room later
-            _log.error("receipts not written, retrying", receipts=len(receipts), reason=str(error))
-            with self._lock:
-                self._receipts = list(dict.fromkeys((*receipts, *self._receipts)))
-            return False
-        receipted_ids = {face_id for face_id, _ in receipts}
-        self._underway = {seq: sent for seq, sent in self._underway.items() if sent.id not in receipted_ids}
-        return True
+        seconds = self._settle_times()
+        has_published = False
+        if can_send:
+            if has_come_back:
+                self._underway.hurry()
+            self._underway.expire()
+            has_published = self._fill_window()
+            seconds = self._underway.seconds_left(seconds)
+        is_idle = not receipts and not has_published
+        if is_idle or self._clock() >= self._maintained_at + IDLE_STEP_SECONDS:
+            self._maintained_at = self._clock()
+            if self._outbox.maintain():
+                seconds = min(seconds, MAINTENANCE_SECONDS)
+        return seconds
 
-    def _resend(self, resend_all: bool) -> None:
-        """Send again the faces whose receipt is overdue, or all that are under way."""
+    def _settle_times(self) -> float:
+        """Give faces that wait for the clock their time if it is set. Return the seconds until the next step."""
+        if not self._outbox.untimed:
+            return IDLE_STEP_SECONDS
+        while self._outbox.settle_times():
+            pass
+        return CLOCK_POLL_SECONDS
+
+    def _fill_window(self) -> bool:
+        """Publish faces until the window is full, and return whether any was published.
+
+        First those that a link may have lost, then a few of those that others have overtaken, then new ones, and last
+        those that got no receipt while no other face got one either.
+        """
+        published, underway = self.published, self._underway
+        for seq in underway.due(Reason.REPEATED):
+            del underway.parked[seq]  # the outbox may have repaired it
+        for seq in underway.due(Reason.LINK_BACK):
+            if not self._window.has_room():
+                break
+            self._send_again(seq)
+        for seq in underway.due(Reason.OVERTAKEN):
+            if underway.suspects >= self._max_suspects or not self._window.has_room():
+                break
+            self._send_again(seq)
+        self._send_new()
+        for seq in underway.due(Reason.SILENCE):
+            if not self._window.has_room():
+                break
+            self._send_again(seq)
+        return self.published > published
+
+    def _send_new(self) -> None:
+        """Publish faces that were not published before: the newest and the oldest alternately."""
+        while self._has_room_for_new():
+            known = self._underway.known
+            newest = deque(self._outbox.waiting(known, _BATCH, newest_first=True))
+            oldest = deque(self._outbox.waiting({*known, *newest}, _BATCH, newest_first=False))
+            if not newest:
+                return
+            queues = deque((oldest, newest) if self._is_oldest_next else (newest, oldest))
+            while self._has_room_for_new() and any(queues):
+                if queues[0]:
+                    self._is_oldest_next = queues[0] is newest
+                    self._send(queues[0].popleft())
+                queues.rotate()
+
+    def _has_room_for_new(self) -> bool:
+        """Return whether a new face may be sent. Faces that were overtaken before do not take the last room."""
+        others = len(self._underway.sent) - self._underway.suspects
+        is_full = len(self._underway.sent) >= self._window.max_messages
+        return self._window.has_room() or (others < MIN_MESSAGES and not is_full)
+
+    def _send(self, seq: int) -> None:
+        """Publish a face that is not under way, unless it was published a short time ago."""
         now = self._clock()
-        for seq, sent in list(self._underway.items()):
-            if resend_all:
-                self.resent += self._send(seq, 1)
-            elif sent.overdue_at <= now:
-                self.resent += self._send(seq, sent.attempts + 1)
-
-    def _fill_window(self) -> None:
-        """Publish faces until the window is full: the newest and the oldest in equal parts."""
-        room = self._window - len(self._underway)
-        if room <= 0:
-            return
-        newest = self._outbox.waiting(self._underway, (room + 1) // 2, newest_first=True)
-        oldest = self._outbox.waiting({*self._underway, *newest}, room - len(newest), newest_first=False)
-        for seq in (*newest, *oldest):
-            self._send(seq, 1)
-
-    def _send(self, seq: int, attempt: int) -> bool:
-        """Publish a face, and return whether it was still in the outbox. The first ``attempt`` is 1."""
         face = self._outbox.get(seq)
-        if face is None:  # dropped, as the outbox was full
-            self._underway.pop(seq, None)
-            return False
-        timeout = delay_seconds(
-            attempt - 1, self._resend_after, MAX_RECEIPT_TIMEOUT_SECONDS, jitter=0.25, chance=self._chance()
-        )
-        self._underway[seq] = _Sent(face.id, attempt, self._clock() + timeout)
-        self._publish(face, timeout)
+        if face is None:  # dropped, as the outbox was full, or unreadable
+            self._underway.set_aside(seq, "", now + UNREADABLE_RETRY_SECONDS)
+        elif self._underway.earliest(face.id) > now:
+            self._underway.set_aside(seq, face.id, self._underway.earliest(face.id))
+        else:
+            self._publish_face(seq, face)
+
+    def _send_again(self, seq: int) -> None:
+        """Publish a parked face, if it is still in the outbox."""
+        face = self._outbox.get(seq)
+        if face is None or face.id != self._underway.parked[seq].id:
+            del self._underway.parked[seq]
+            return
+        self._publish_face(seq, face)
+        self.resent += 1
+
+    def _publish_face(self, seq: int, face: OutboxFace) -> None:
+        self._publish(face, self._underway.add(seq, face.id, len(face.jpeg)))
         self.published += 1
-        return True

@@ -1,85 +1,117 @@
 """The outbox: stores faces on disk until their receipts arrive.
 
 It is a SQLite file in WAL mode with ``synchronous=FULL``, so a committed face survives a power cut. Its size is
-limited; when it is full, the oldest face is dropped.
+limited; when it is full, the oldest face is dropped. Its methods raise no error of the disk: a face that cannot be
+stored is counted, one that is damaged is set aside, and receipts that cannot be written are remembered.
 """
 
-import sqlite3
 import threading
+import time
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import structlog
 
-from edge.detector.delivery import outbox_file
-from wire.face import Face, encode
-from wire.mqtt import properties
-from wire.mqtt.properties import Properties
+from edge.detector.delivery.storage.commit_timer import CommitTimer
+from edge.detector.delivery.storage.commits import Commits
+from edge.detector.delivery.storage.receipts import Receipts
+from edge.detector.delivery.storage.row import OutboxFace, device_of
+from edge.detector.delivery.storage.settling import settle, untimed_row_of
+from edge.detector.delivery.storage.storage import RESCUED_AT_ONCE_BYTES, RETRY_SECONDS, OutboxStorage
+from wire import face
+from wire.errors import BadMessage, ConfigurationError
+from wire.face import Face
+from wire.topics import is_name
 
-_PAGE_BYTES = 4096
-_MAX_REMEMBERED_DROPS = 10_000
-"""Dropped faces whose ids are remembered: they may have been under way, and their receipts may still arrive."""
+__all__ = ["Outbox", "OutboxFace"]
+
+_RESCUE_STEP_BYTES = 1 << 22
+_LOCK_SECONDS = 1.0
+"""Maximum time to wait for the oldest id while the disk hangs."""
+
 _log = structlog.get_logger("outbox")
-
-
-@dataclass(frozen=True, slots=True)
-class OutboxFace:
-    """A face in the outbox, encoded for publishing."""
-
-    id: str
-    camera: str
-    properties: Properties
-    jpeg: bytes
 
 
 class Outbox:
     """Faces on disk. Several threads can use it, but only one process can open it."""
 
-    def __init__(self, path: Path, max_bytes: int) -> None:
-        """Open or create the outbox as :func:`edge.detector.delivery.outbox_file.open_or_create` does.
+    def __init__(self, path: Path, max_bytes: int, device: str | None = None) -> None:
+        """Open or create the outbox.
 
-        ``max_bytes`` is the maximum size of the file. SQLite's write-ahead log needs a few MB more.
+        Args:
+            path: the file. A damaged one is replaced, and its faces are moved to the fresh one. One that cannot be
+                written is delivered all the same.
+            max_bytes: maximum size of the file. SQLite's write-ahead log needs up to 8 MB more.
+            device: the device whose faces are to be stored.
+
+        Raises:
+            ConfigurationError: the file can be neither written nor read, has a later schema, has faces of another
+                device, or another process has it open.
         """
-        self.count: int
-        """Number of faces in the outbox."""
-        self.bytes: int
-        """Size of these faces in the file, in bytes."""
-        self.dropped: int
-        """Faces dropped since the file was created, without those whose receipt has arrived since."""
         self.not_stored = 0
-        """Faces that could not be stored since the start, because the disk was full."""
-        self._max_bytes = max_bytes
+        """Faces that could not be stored since the start, because the disk was full or could not be written."""
+        self.commits = CommitTimer()
         self._lock = threading.RLock()
-        self._database = outbox_file.open_or_create(path)
-        self.count, self.bytes, self.dropped = self._database.execute(
-            "SELECT count(*), coalesce(sum(bytes), 0), (SELECT dropped FROM totals) FROM faces"
-        ).fetchone()
+        self._oldest_id: str | None = None
+        self._storage = OutboxStorage(path, max_bytes)
+        self._commits, self._receipts = Commits(self._storage, max_bytes), Receipts(self._storage)
+        try:
+            self._storage.rescue(RESCUED_AT_ONCE_BYTES)
+            if device is not None:
+                self._adopt(device, path)
+        except BaseException:
+            self._storage.file.close()
+            raise
+
+    @property
+    def count(self) -> int:
+        """Number of faces that are not delivered yet."""
+        return self._storage.waiting_count
+
+    @property
+    def bytes(self) -> int:
+        """Size of the faces in the file, in bytes."""
+        return self._storage.bytes
+
+    @property
+    def dropped(self) -> int:
+        """Faces dropped since the file was created, without those whose receipt has arrived since."""
+        return self._storage.dropped
+
+    @property
+    def damaged(self) -> int:
+        """Faces lost since the file was created, because their bytes in the file changed."""
+        return len(self._storage.damaged_ids)
+
+    @property
+    def untimed(self) -> int:
+        """Faces captured while the clock was not set. They wait for :meth:`settle_times`."""
+        return self._storage.untimed
+
+    @property
+    def problem(self) -> str:
+        """What is wrong with the disk, in a few words; empty if nothing is. Never waits for the disk."""
+        return self._storage.file.problem or self._storage.disk_problem or self.commits.problem
 
     def store(self, faces: Sequence[Face]) -> int:
         """Commit the faces of one frame, all or none, and return how many older ones were dropped to make room.
 
-        If the disk is full, the faces are not stored; this is counted in :attr:`not_stored` and logged.
+        If the disk is full or cannot be written, the faces are not stored; this is counted in :attr:`not_stored` and
+        logged. If the disk is full and the outbox takes at least half of it, the oldest faces are dropped instead.
         """
-        needed = sum(_size_on_disk(face) for face in faces)
+        rows = [untimed_row_of(made) for made in faces]
+        device = faces[0].origin.device if faces else None
         with self._lock:
-            try:
-                with self._database:
-                    dropped, freed = self._make_room(needed)
-                    self._database.executemany(
-                        "INSERT INTO faces (id, camera, bytes, properties, jpeg) VALUES (?, ?, ?, ?, ?)",
-                        [
-                            (face.id, face.origin.camera, _size_on_disk(face), encode(face).pack(), face.jpeg)
-                            for face in faces
-                        ],
-                    )
-            except sqlite3.OperationalError as error:
+            dropped = None
+            if not self._storage.file.unwritable:
+                with self.commits.measure():
+                    dropped = self._storage.attempt(lambda: self._commits.store(rows, device), None)
+            if dropped is None:
                 self.not_stored += len(faces)
-                _log.error("faces not stored", faces=len(faces), reason=str(error), unkept=self.not_stored)
+                _log.error("faces not stored", faces=len(faces), reason=self.problem, unkept=self.not_stored)
                 return 0
-            self.count += len(faces) - len(dropped)
-            self.bytes += needed - freed
-            self.dropped += len(dropped)
+            self._storage.disk_problem = ""
         if dropped:
             _log.error("outbox full, oldest faces dropped", ids=dropped, dropped=self.dropped)
         return len(dropped)
@@ -88,89 +120,127 @@ class Outbox:
         """Delete the faces whose receipts, each an id and a camera, have arrived, and return the number deleted.
 
         A face that was dropped while it was under way is in S3 all the same, so it no longer counts as dropped. Other
-        ids that are not in the outbox are ignored.
+        ids that are not in the outbox are ignored. If the disk does not let a face be deleted, its receipt is
+        remembered, and written later; the face counts as deleted, and is not returned any more.
         """
-        deleted = freed = no_longer_dropped = 0
         with self._lock:
-            # Deletions need no sync: if a power cut undoes one, the face is sent once more, and none is lost.
-            self._database.execute("PRAGMA synchronous = NORMAL")
-            try:
-                with self._database:
-                    for receipt in receipts:
-                        sizes = self._database.execute(
-                            "DELETE FROM faces WHERE id = ? AND camera = ? RETURNING bytes", receipt
-                        ).fetchall()
-                        deleted, freed = deleted + len(sizes), freed + sum(size for (size,) in sizes)
-                        if not sizes:
-                            no_longer_dropped += self._database.execute(
-                                "DELETE FROM dropped WHERE id = ? AND camera = ?", receipt
-                            ).rowcount
-                    if no_longer_dropped:
-                        self._database.execute("UPDATE totals SET dropped = dropped - ?", (no_longer_dropped,))
-            finally:
-                self._database.execute("PRAGMA synchronous = FULL")
-            self.count -= deleted
-            self.bytes -= freed
-            self.dropped -= no_longer_dropped
-        return deleted
+            return self._receipts.write(list(receipts))
 
     def waiting(self, underway: Collection[int], limit: int, newest_first: bool) -> list[int]:
         """Return the sequence numbers of at most ``limit`` faces that are not under way: the newest or the oldest."""
-        oldest = "SELECT seq FROM faces ORDER BY seq LIMIT ?"
-        newest = "SELECT seq FROM faces ORDER BY seq DESC LIMIT ?"
         with self._lock:
-            rows = self._database.execute(newest if newest_first else oldest, (limit + len(underway),)).fetchall()
-        return [seq for (seq,) in rows if seq not in underway][:limit]
+            storage = self._storage
+            for _ in range(2):
+                excluded = storage.hidden.union(underway)
+                rows = storage.attempt(partial(self._sequence, limit + len(excluded), newest_first), list[int]())
+                found = [seq for seq in rows if seq not in excluded][:limit]
+                if len(found) == limit or not storage.file.source:
+                    break
+                storage.rescue(_RESCUE_STEP_BYTES)
+        return found
 
     def get(self, seq: int) -> OutboxFace | None:
-        """Return a face; None if it is no longer in the outbox."""
+        """Return a face; None if it is no longer in the outbox, or damaged. A damaged one is never returned again."""
         with self._lock:
-            row = self._database.execute(
-                "SELECT id, camera, properties, jpeg FROM faces WHERE seq = ?", (seq,)
-            ).fetchone()
-        if row is None:
-            return None
-        face_id, camera, packed, jpeg = row
-        return OutboxFace(face_id, camera, properties.unpack(packed, 0)[0], jpeg)
+            storage = self._storage
+            if seq in storage.hidden:
+                return None
+            problem = storage.disk_problem
+            storage.disk_problem = ""
+            row = storage.attempt(lambda: storage.table.get(seq), None)
+            if row is None:
+                if storage.disk_problem:
+                    storage.unreadable[seq] = time.monotonic() + RETRY_SECONDS
+                    _log.error("face not read, tried again later", seq=seq, reason=storage.disk_problem)
+                return None
+            storage.disk_problem = problem
+            try:
+                return row.checked()
+            except BadMessage as error:
+                storage.set_aside(seq, row.id, str(error))
+                return None
 
     def cameras(self) -> set[str]:
         """Return the cameras of the faces in the outbox: an earlier run may have had another camera."""
         with self._lock:
-            return {camera for (camera,) in self._database.execute("SELECT DISTINCT camera FROM faces")}
+            return set(filter(is_name, self._storage.attempt(self._cameras, set[str]())))
 
     def oldest_id(self) -> str | None:
-        """Return the id of the oldest face; None if the outbox is empty."""
+        """Return the id of the oldest face; None if there is none. While the disk hangs, return the last answer."""
+        if self._lock.acquire(timeout=_LOCK_SECONDS):
+            try:
+                self._oldest_id = next(map(self._valid_id, self.waiting((), 1, newest_first=False)), None)
+            finally:
+                self._lock.release()
+        return self._oldest_id
+
+    def settle_times(self) -> int:
+        """Give faces that were captured before the clock was set their time, and return how many have got one.
+
+        A face keeps its time in seconds since boot. Once the clock is set, its capture time follows from that, with the
+        attribute ``clock`` "corrected". If it is of an earlier boot, its time is unknown: it gets the present time, and
+        ``clock`` is "unknown". The face gets a new id, under which it is sent for the first time.
+        """
         with self._lock:
-            row = self._database.execute("SELECT id FROM faces ORDER BY seq LIMIT 1").fetchone()
-        return None if row is None else str(row[0])
+            return settle(self._storage)
+
+    def maintain(self) -> bool:
+        """Do one small step of what can wait, and return whether there is more to do.
+
+        These are: writing remembered receipts, moving faces from a damaged file, dropping faces above a lowered limit,
+        giving unused pages back to the disk, and trying again what the disk refused.
+        """
+        with self._lock:
+            storage = self._storage
+            storage.retry()
+            if storage.rescue(_RESCUE_STEP_BYTES):
+                return True
+            if storage.file.unwritable:
+                return False
+            self._receipts.write_remembered()
+            dropped = storage.attempt(self._commits.drop_excess, list[str]())
+            if dropped:
+                _log.error("outbox above its limit, oldest faces dropped", ids=dropped, dropped=self.dropped)
+            return bool(dropped) or storage.attempt(lambda: storage.file.space.give_back_space(not storage.rows), False)
 
     def close(self) -> None:
         """Close the file."""
         with self._lock:
-            self._database.close()
+            self._storage.file.close()
 
-    def _make_room(self, needed: int) -> tuple[list[str], int]:
-        """Drop the oldest faces until ``needed`` bytes fit; return their ids and the number of bytes freed."""
-        dropped: list[str] = []
-        freed = 0
-        while self.bytes - freed + needed > self._max_bytes:
-            rows = self._database.execute(
-                "DELETE FROM faces WHERE seq = (SELECT min(seq) FROM faces) RETURNING seq, id, camera, bytes"
-            ).fetchall()
-            if not rows:
-                break
-            seq, face_id, camera, size = rows[0]
-            self._database.execute("INSERT INTO dropped VALUES (?, ?, ?)", (seq, face_id, camera))
-            dropped.append(face_id)
-            freed += size
-        if dropped:
-            self._database.execute("UPDATE totals SET dropped = dropped + ?", (len(dropped),))
-            self._database.execute(
-                "DELETE FROM dropped WHERE seq <= (SELECT max(seq) FROM dropped) - ?", (_MAX_REMEMBERED_DROPS,)
+    def _cameras(self) -> set[str]:
+        return self._storage.table.cameras()
+
+    def _sequence(self, limit: int, newest_first: bool) -> list[int]:
+        return self._storage.table.sequence(limit, newest_first)
+
+    def _valid_id(self, seq: int) -> str | None:
+        """Return the id of a face; None if it is damaged."""
+        face_id = self._storage.attempt(lambda: self._storage.table.id_of(seq), "")
+        try:
+            face.time_of_id(face_id)
+        except BadMessage:
+            return None
+        return face_id
+
+    def _adopt(self, device: str, path: Path) -> None:
+        """Note the device of the faces.
+
+        Raises:
+            ConfigurationError: the outbox has faces of another device.
+        """
+        storage = self._storage
+        stored = storage.device
+        if stored is None and storage.rows:  # a file of version 1
+            first = next(iter(self.waiting((), 1, newest_first=False)), 0)
+            row = storage.attempt(lambda: storage.table.get(first), None)
+            stored = device_of(row.properties) if row else None
+        if stored not in (None, device) and self.count:
+            raise ConfigurationError(
+                f"DEVICE_ID is '{device}', but OUTBOX_PATH '{path}' has {self.count} faces of '{stored}': run with "
+                f"DEVICE_ID={stored} until they are delivered, or use another OUTBOX_PATH. Some of them may be stored "
+                "already, and would be stored again under the new name"
             )
-        return dropped, freed
-
-
-def _size_on_disk(face: Face) -> int:
-    """Return the size of a face in the file, in bytes: JPEG, properties and index, in whole pages."""
-    return (len(face.jpeg) + 2 * _PAGE_BYTES) // _PAGE_BYTES * _PAGE_BYTES
+        if storage.device != device and not storage.file.unwritable:
+            storage.attempt(lambda: storage.table.adopt(device), None)
+        storage.device = device

@@ -1,0 +1,153 @@
+"""A congestion window: bounds what is under way on a path by its bytes and by the measured round trips.
+
+The window grows while answers come back soon, and shrinks when they come late, so a queue never holds more than about
+``target_seconds`` of work, whatever the rate of the path. This is the delay-based control of LEDBAT (RFC 6817), with
+the slow start of TCP (RFC 5681) and a decrease that is proportional to the delay, as in FAST TCP (Jin, Wei and Low,
+INFOCOM 2004). Round trips are smoothed as in RFC 6298; only the first sending of a message is measured (Karn's rule).
+
+At least two messages may be under way on any path: while the answer to one is awaited, the other one keeps it busy.
+"""
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+MIN_MESSAGES = 2
+INITIAL_BYTES = 32_768
+BASE_INTERVAL_SECONDS = 300.0
+"""The shortest round trip is taken from the current and the previous interval, as the path may have changed."""
+MAX_BASE_SECONDS = 10.0
+"""A round trip that never gets shorter than this is taken for a queue: two large messages fill a thin link for longer
+than any path takes."""
+_DECREASE = 0.85
+_MAX_DECREASE = 0.25
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Flight:
+    """One message under way."""
+
+    size: int
+    """Bytes of the message."""
+    ahead: int
+    """Bytes under way when it was sent, including its own."""
+    sent_at: float
+    is_first: bool
+    """Whether the message is sent for the first time, so that its answer belongs to this sending."""
+
+
+class CongestionWindow:
+    """How much may be under way. Not thread-safe: its owner holds a lock."""
+
+    def __init__(
+        self,
+        *,
+        target_seconds: float,
+        max_messages: int,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Set up an empty window.
+
+        Args:
+            target_seconds: how long a message may wait behind others, beyond the shortest round trip measured.
+            max_messages: the most messages under way, on any path.
+            clock: seconds, monotonic.
+        """
+        self.bytes: float = INITIAL_BYTES
+        """Size of the window."""
+        self.rate: float | None = None
+        """Bytes per second that the path has carried, smoothed; None while no answer has been measured."""
+        self.round_trip: float | None = None
+        """Smoothed round trip, in seconds; None while no answer has been measured."""
+        self.deviation = 0.0
+        """Smoothed deviation of the round trips, in seconds."""
+        self.max_messages = max_messages
+        self._target, self._clock = target_seconds, clock
+        self._underway: set[Flight] = set()
+        self._underway_bytes = 0
+        self._threshold = math.inf
+        """Below this size the window grows fast (TCP's slow start)."""
+        self._reduced_at = -math.inf
+        self._bases = (math.inf, math.inf)
+        """Shortest round trip of the previous and of the current interval, in seconds."""
+        self._interval_ends_at = clock() + BASE_INTERVAL_SECONDS
+
+    def __len__(self) -> int:
+        """Return the number of messages under way."""
+        return len(self._underway)
+
+    def has_room(self, size: int = 1) -> bool:
+        """Return whether a message of ``size`` bytes may be sent."""
+        count = len(self._underway)
+        if count >= self.max_messages:
+            return False
+        return count < MIN_MESSAGES or self._underway_bytes + size <= self.bytes
+
+    def send(self, size: int, *, is_first: bool = True) -> Flight:
+        """Report that a message is sent."""
+        flight = Flight(size, self._underway_bytes + size, self._clock(), is_first)
+        self._underway.add(flight)
+        self._underway_bytes += size
+        return flight
+
+    def lose(self, flight: Flight) -> None:
+        """Report that a message is no longer under way, and that nothing is known about its answer."""
+        if flight in self._underway:
+            self._underway.discard(flight)
+            self._underway_bytes -= flight.size
+
+    def answer(self, flight: Flight) -> None:
+        """Report that the answer to a message has arrived. Without effect if the message is no longer under way."""
+        if flight not in self._underway:
+            return
+        self.lose(flight)
+        if flight.is_first:
+            self._measure(flight, max(1e-6, self._clock() - flight.sent_at))
+
+    def time_out(self, flight: Flight) -> None:
+        """Report that no answer has come to anything that was sent since ``flight``: the window becomes small."""
+        self.lose(flight)
+        if flight.sent_at >= self._reduced_at:
+            self._threshold = max(INITIAL_BYTES, self.bytes / 2)
+            self.bytes = 0.0
+            self._reduced_at = self._clock()
+
+    def restart(self) -> None:
+        """Report that the path may be another one: begin with a small window, which may grow fast."""
+        self._threshold = math.inf
+        self.bytes = min(self.bytes, INITIAL_BYTES)
+        self._bases = (math.inf, math.inf)
+
+    def _measure(self, flight: Flight, round_trip: float) -> None:
+        now = self._clock()
+        rate = flight.ahead / round_trip
+        self.rate = rate if self.rate is None else self.rate + (rate - self.rate) / 8
+        if self.round_trip is None:
+            self.round_trip, self.deviation = round_trip, round_trip / 2
+        else:
+            self.deviation += (abs(round_trip - self.round_trip) - self.deviation) / 4
+            self.round_trip += (round_trip - self.round_trip) / 8
+        previous, current = self._bases
+        self._bases = previous, min(current, round_trip)
+        base = min(MAX_BASE_SECONDS, *self._bases)
+        waited = round_trip - base
+        if waited > self._target:
+            if flight.sent_at >= self._reduced_at:
+                factor = max(_MAX_DECREASE, min(_DECREASE, (base + self._target) / round_trip))
+                self.bytes = self._threshold = min(self.bytes, flight.ahead) * factor
+                self._reduced_at = now
+        elif 2 * flight.ahead >= self.bytes:  # the window was the limit
+            if waited > self._target / 2:
+                self._threshold = min(self._threshold, self.bytes)
+            is_slow_start = self.bytes < self._threshold
+            self.bytes += flight.size * (1.0 if is_slow_start else flight.size / max(self.bytes, flight.size))
+        if now >= self._interval_ends_at:
+            self._begin_interval(now)
+
+    def _begin_interval(self, now: float) -> None:
+        """Let the queue on the path drain, so that the shortest round trip is measured without it."""
+        self._interval_ends_at = now + BASE_INTERVAL_SECONDS
+        self._bases = self._bases[1], math.inf
+        self._threshold, self.bytes = max(INITIAL_BYTES, self.bytes), 0.0
+        self._reduced_at = now
