@@ -1,5 +1,7 @@
 """Health checks. Each process writes its current problem to a file, and the container's health check reads that file.
 
+The file begins with the time at which it was written, in seconds since boot, as the wall clock may be wrong.
+
 ``python -m wire.process.health detector`` exits with 0 if the newest process of that name on this machine is healthy;
 otherwise it exits with 1 and prints the problem. It runs every few seconds, so it imports little.
 """
@@ -9,12 +11,12 @@ import contextlib
 import os
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from wire import __version__
+from wire.process.clock import seconds_since_boot
 
 if TYPE_CHECKING:
     from wire.process.lifecycle import Stop
@@ -36,7 +38,7 @@ def write_regularly(process: str, problem: Callable[[], str | None], stop: "Stop
     def write() -> None:
         while not stop:
             part = file.with_suffix(".part")
-            part.write_text(problem() or "")
+            part.write_text(f"{seconds_since_boot():.3f} {problem() or ''}")
             part.replace(file)
             stop.wait(WRITE_INTERVAL_SECONDS)
         file.unlink(missing_ok=True)
@@ -46,15 +48,18 @@ def write_regularly(process: str, problem: Callable[[], str | None], stop: "Stop
 
 def read_problem(process: str) -> str | None:
     """Return why the newest process of that name on this machine is unhealthy; None if it is healthy."""
+    now = seconds_since_boot()
     newest: tuple[float, str] | None = None
     for file in Path(tempfile.gettempdir()).glob(f"facewire-{process}-*.health"):
-        with contextlib.suppress(FileNotFoundError):  # the process has just ended
-            newest = max(newest or (0.0, ""), (file.stat().st_mtime, file.read_text()))
+        with contextlib.suppress(FileNotFoundError, ValueError):  # the process has just ended, or is of version 0.1
+            written_at, _, text = file.read_text().partition(" ")
+            found = float(written_at), text
+            if found[0] <= now:  # otherwise it is of an earlier boot
+                newest = max(newest or found, found)
     if newest is None:
         return f"the {process} has not started"
-    age = time.time() - newest[0]
-    if age > MAX_AGE_SECONDS:
-        return f"the {process} has not reported for {age:.0f} s"
+    if now - newest[0] > MAX_AGE_SECONDS:
+        return f"the {process} has not reported for {now - newest[0]:.0f} s"
     return newest[1] or None
 
 
