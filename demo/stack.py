@@ -25,6 +25,7 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
 from cloud.pki.authority import Authority
+from cloud.s3sink.store_check import is_store_check
 from demo.ports import HOST, free_port
 from demo.program import ROOT, Program, await_true, find_program, listens
 
@@ -223,9 +224,10 @@ class Stack:
         )
 
     def keys(self, prefix: str = "") -> list[str]:
-        """Return the keys of all objects in the bucket that begin with ``prefix``."""
+        """Return the keys of all objects in the bucket that begin with ``prefix``, without that of the store check."""
         pages = self.s3().get_paginator("list_objects_v2").paginate(Bucket=BUCKET, Prefix=prefix)
-        return [item["Key"] for page in pages for item in page.get("Contents", [])]
+        keys = (item["Key"] for page in pages for item in page.get("Contents", []))
+        return [key for key in keys if not is_store_check(key)]
 
     def _with_authority(self, text: str) -> str:
         """Return the configuration of the cloud's broker with the stack's own authority."""

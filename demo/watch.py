@@ -7,6 +7,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
+from cloud.s3sink.store_check import is_store_check
 from demo.ports import HOST
 from demo.stack import BUCKET, CAMERA, Stack
 from wire import status, topics
@@ -90,10 +91,14 @@ class BucketListing:
         self._listed_at = 0.0
 
     def list(self, max_age_seconds: float = 0.0) -> list[Listed]:
-        """Return the objects in the bucket. A listing that is not older than ``max_age_seconds`` is used again."""
+        """Return the objects in the bucket, without that of the store check.
+
+        A listing that is not older than ``max_age_seconds`` is used again.
+        """
         if time.monotonic() - self._listed_at >= max_age_seconds:
             pages = self._client.get_paginator("list_objects_v2").paginate(Bucket=BUCKET)
-            self.objects = [Listed(item["Key"], item["Size"]) for page in pages for item in page.get("Contents", [])]
+            listed = (Listed(item["Key"], item["Size"]) for page in pages for item in page.get("Contents", []))
+            self.objects = [item for item in listed if not is_store_check(item.key)]
             self._listed_at = time.monotonic()
         return self.objects
 

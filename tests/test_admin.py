@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import date, datetime, timedelta
 from typing import Any
 
@@ -13,13 +14,17 @@ from botocore.exceptions import ClientError
 
 from cloud.s3sink.admin import deletion, policies
 from cloud.s3sink.admin.deletion import Criteria
-from cloud.s3sink.objects import key_of
+from cloud.s3sink.objects import key_of, make_object, make_quarantined
 from cloud.s3sink.settings import BucketSettings, SinkSettings
+from cloud.s3sink.store_check import is_store_check
 from demo.program import ROOT, await_true
 from demo.stack import BUCKET, Stack
 from tests.builders import CAPTURED_AT, Peer, make_face, make_jpeg
 from wire import face
 from wire.errors import ConfigurationError
+from wire.face import Face
+from wire.mqtt.connection import Message
+from wire.mqtt.properties import NO_PROPERTIES, Properties
 from wire.topics import Origin
 
 SETTINGS = BucketSettings(s3_bucket="my-faces", s3_prefix="site-1/faces")
@@ -265,3 +270,60 @@ def test_a_kms_key_requires_kms_encryption():
         SinkSettings.from_environment(environ)
     parameters = SinkSettings.from_environment(environ | {"S3_ENCRYPTION": "aws:kms"}).encryption()
     assert parameters == {"ServerSideEncryption": "aws:kms", "SSEKMSKeyId": "alias/x"}
+
+
+def quarantine(stack: Stack, bucket: str, message: Message, reason: str = "set aside") -> str:
+    """Put a message into quarantine and return its key."""
+    made = make_quarantined(message, "faces", CAPTURED_AT, reason)
+    stack.s3().put_object(Bucket=bucket, Key=made.key, Body=made.body, Metadata=made.metadata)
+    return made.key
+
+
+def message_of(seen: Face) -> Message:
+    topic = f"devices/{seen.origin.device}/faces/{seen.origin.camera}"
+    return Message(topic, seen.jpeg, 1, False, face.encode(seen), None, 0)  # type: ignore[arg-type]
+
+
+def test_valid_faces_and_pictures_are_released_from_quarantine(servers: Stack):
+    """With all their attributes. A face that is stored already is only deleted from quarantine."""
+    name = "release"
+    servers.make_bucket(name)
+    first, second = (
+        make_face(jpeg=jpeg, sha256=face.digest_of(jpeg), latitude=41.8781, longitude=-87.6298)
+        for jpeg in (make_jpeg(), make_jpeg(seed=2))
+    )
+    picture = Message("devices/jetson-2/faces/yard", make_jpeg(seed=3), 1, False, NO_PROPERTIES, None, 0)  # type: ignore[arg-type]
+    for message in (message_of(first), message_of(second), picture):
+        quarantine(servers, name, message)
+    stored = make_object(message_of(second), "faces", CAPTURED_AT)
+    servers.s3().put_object(Bucket=name, Key=stored.key, Body=stored.body)
+    done = admin(servers, "release", S3_BUCKET=name)
+    assert done.returncode == 0
+    assert done.stderr == "3 released, 0 stay in quarantine\n"
+    expected = {make_object(message, "faces", CAPTURED_AT).key for message in (message_of(first), picture)}
+    assert {key for key in keys(servers, name) if not is_store_check(key)} == {stored.key, *expected}
+    released = servers.s3().get_object(Bucket=name, Key=make_object(message_of(first), "faces", CAPTURED_AT).key)
+    assert released["Body"].read() == first.jpeg
+    assert released["Metadata"] == dict(face.encode(first).user_properties)
+
+
+def test_messages_that_cannot_be_judged_or_are_not_valid_stay_in_quarantine(servers: Stack):
+    """Damaged faces, invalid ones, long properties, and those of version 0.1, which did not keep the properties."""
+    name = "release-not"
+    servers.make_bucket(name)
+    damaged = make_face(jpeg=make_jpeg(), sha256=face.digest_of(b"other"))
+    wrong = make_face(jpeg=make_jpeg(), confidence=2.0)
+    long = replace(message_of(make_face(jpeg=make_jpeg())), properties=Properties(user_properties=(("a", "x" * 2000),)))
+    kept = [quarantine(servers, name, message) for message in (message_of(damaged), message_of(wrong), long)]
+    kept.append(f"faces/quarantine/device=old/date={CAPTURED_AT:%Y-%m-%d}/{'0' * 64}")
+    servers.s3().put_object(Bucket=name, Key=kept[-1], Body=make_jpeg(), Metadata={"reason": "AccessDenied"})
+    other = quarantine(servers, name, message_of(make_face(jpeg=make_jpeg(), origin=Origin("another", "door"))))
+    for device, count in (("jetson-1", 3), ("old", 1)):
+        done = admin(servers, "release", "--device", device, S3_BUCKET=name)
+        assert done.stderr == f"0 released, {count} stay in quarantine\n"
+    lines = admin(servers, "release", S3_BUCKET=name).stdout.splitlines()
+    assert sum("cannot be judged" in line for line in lines) == 2
+    assert sum("attribute sha256" in line for line in lines) == 1
+    remaining = {key for key in keys(servers, name) if "/quarantine/" in key}
+    assert remaining == set(kept)
+    assert other not in remaining

@@ -7,6 +7,7 @@ import pytest
 
 from cloud.pki.settings import PkiSettings
 from cloud.s3sink.settings import BucketSettings, SinkSettings
+from cloud.s3sink.store_check import ABILITIES
 from demo.film import clip
 from demo.ports import free_port
 from demo.program import ROOT
@@ -90,7 +91,7 @@ def test_check_succeeds_and_changes_nothing(stack: Stack):
     assert "3 faces" in run("edge.detector", "--check", environ=stack.environ(CAMERA_SOURCE=film)).stdout
     for module, name, names in (
         ("edge.forwarder", "forwarder", ("settings", "local broker", "cloud broker")),
-        ("cloud.s3sink", "s3sink", ("settings", "cloud broker", "bucket")),
+        ("cloud.s3sink", "s3sink", ("settings", "cloud broker", "bucket", *ABILITIES)),
         ("cloud.pki", "pki", ("settings", "authority")),
     ):
         checked = run(module, "--check", environ=stack.environ(name))

@@ -1,56 +1,90 @@
 """The sink's fair queue."""
 
 import threading
+import time
 
+import pytest
+
+from cloud.s3sink import device_queue
+from cloud.s3sink.device_queue import Entry
 from cloud.s3sink.fair_queue import FairQueue
 from demo.program import await_true
+
+
+def take(queue: FairQueue[str], count: int) -> list[Entry[str]]:
+    """Get ``count`` entries, as so many workers would."""
+    entries = [queue.get() for _ in range(count)]
+    return [entry for entry in entries if entry is not None]
+
+
+def serve(queue: FairQueue[str], count: int) -> list[str]:
+    """Get and finish ``count`` entries, as one worker would."""
+    served = []
+    for _ in range(count):
+        (entry,) = take(queue, 1)
+        queue.finish(entry, accepted=True)
+        served.append(entry.item)
+    return served
+
+
+def fill(queue: FairQueue[str], device: str, count: int) -> None:
+    for number in range(count):
+        assert queue.put(device, f"{device}{number}", 1)
+
+
+@pytest.fixture
+def no_jitter(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Retries are due after the longest wait of the backoff."""
+    monkeypatch.setattr(device_queue, "delay_seconds", lambda attempt, initial, most: min(most, initial * 2**attempt))
 
 
 def test_devices_are_served_round_robin():
     """However many messages of one device are waiting."""
     queue: FairQueue[str] = FairQueue()
-    for number in range(5):
-        queue.put("a", f"a{number}", 1)
+    fill(queue, "a", 5)
     queue.put("b", "b0", 1)
     queue.put("c", "c0", 1)
     queue.put("b", "b1", 1)
-    assert [queue.get() for _ in range(8)] == ["a0", "b0", "c0", "a1", "b1", "a2", "a3", "a4"]
+    assert serve(queue, 8) == ["a0", "b0", "c0", "a1", "b1", "a2", "a3", "a4"]
 
 
 def test_the_queue_of_a_device_is_bounded():
-    """By number and by size. An empty queue accepts one message of any size."""
-    queue: FairQueue[int] = FairQueue(max_device_messages=3, max_device_bytes=100)
-    assert queue.put("b", 0, 1000)
-    assert [queue.put("a", number, 10) for number in range(4)] == [True, True, True, False]
-    assert not queue.put("b", 1, 1)
-    queue.get()
-    queue.get()
-    assert queue.put("a", 4, 10)
+    """By number and by size. An empty queue accepts one message of any size. What is being written counts, too."""
+    queue: FairQueue[str] = FairQueue(max_device_messages=3, max_device_bytes=100)
+    assert queue.put("b", "b", 1000)
+    assert [queue.put("a", "a", 10) for _ in range(4)] == [True, True, True, False]
+    assert not queue.put("b", "b", 1)
+    (entry,) = take(queue, 1)
+    assert not queue.put("b", "b", 1)
+    queue.finish(entry, accepted=True)
+    assert queue.put("b", "b", 1)
+    assert serve(queue, 2) == ["a", "b"]
+    assert queue.put("a", "a", 10)
 
 
 def test_a_single_active_device_has_a_longer_queue():
     """So a burst of pictures is stored if no other device is affected."""
-    queue: FairQueue[int] = FairQueue(max_device_messages=3, max_single_device_messages=5)
-    assert [queue.put("a", number, 1) for number in range(6)] == [True] * 5 + [False]
-    assert queue.put("b", 0, 1)
-    queue.get()
-    assert not queue.put("a", 6, 1)
+    queue: FairQueue[str] = FairQueue(max_device_messages=3, max_single_device_messages=5)
+    assert [queue.put("a", "a", 1) for _ in range(6)] == [True] * 5 + [False]
+    assert queue.put("b", "b", 1)
+    serve(queue, 1)
+    assert not queue.put("a", "a", 1)
 
 
 def test_beyond_the_total_limit_only_devices_below_their_share_may_add_messages():
     """The memory of the process is bounded, and a busy device does not lock out a quiet one."""
-    queue: FairQueue[int] = FairQueue(max_device_bytes=90, max_total_bytes=100)
-    assert queue.put("loud", 0, 80)
-    assert not queue.put("loud", 1, 30)
-    assert queue.put("quiet", 0, 15)
-    assert queue.put("quiet", 1, 15)
-    assert not queue.put("loud", 2, 15)
+    queue: FairQueue[str] = FairQueue(max_device_bytes=90, max_total_bytes=100)
+    assert queue.put("loud", "", 80)
+    assert not queue.put("loud", "", 30)
+    assert queue.put("quiet", "", 15)
+    assert queue.put("quiet", "", 15)
+    assert not queue.put("loud", "", 15)
 
 
 def test_get_waits_for_an_item_or_for_close():
     """A closed queue returns None."""
     queue: FairQueue[str] = FairQueue()
-    got: list[str | None] = []
+    got: list[Entry[str] | None] = []
     workers = [threading.Thread(target=lambda: got.append(queue.get())) for _ in range(2)]
     for worker in workers:
         worker.start()
@@ -59,4 +93,109 @@ def test_get_waits_for_an_item_or_for_close():
     queue.close()
     for worker in workers:
         worker.join(10)
-    assert sorted(map(str, got)) == ["None", "x"]
+    assert {entry.item if entry else None for entry in got} == {None, "x"}
+
+
+def test_a_busy_device_leaves_workers_free():
+    """With 16 workers, a device with many messages gets 12: three times as many as stay free."""
+    queue: FairQueue[str] = FairQueue(workers=16)
+    fill(queue, "busy", 100)
+    assert len(take(queue, 12)) == 12
+    queue.put("quiet", "q", 1)
+    assert [entry.item for entry in take(queue, 1)] == ["q"]
+
+
+def test_a_device_whose_writes_fail_gets_fewer_workers(no_jitter):
+    """Its share is halved at each failure, down to two, and grows by one at each success."""
+    queue: FairQueue[str] = FairQueue(workers=16)
+    fill(queue, "a", 30)
+    for entry in take(queue, 12):
+        queue.retry(entry)
+    (state,) = queue._queues.values()
+    assert state._limit == 2
+    assert not [entry for entry in take_ready(queue) if entry.failures == 0]  # new messages wait, too
+
+
+def test_failing_devices_share_half_of_the_workers(no_jitter):
+    """However many devices hang, the others have the other half."""
+    queue: FairQueue[str] = FairQueue(workers=8)
+    for device in "abcdefgh":
+        fill(queue, device, 4)
+        for entry in [entry for entry in take(queue, 1) if entry.queue.device == device]:
+            queue.retry(entry)
+    failing = take_ready(queue)
+    assert len(failing) == 4
+    queue.put("good", "good", 1)
+    assert [entry.item for entry in take_ready(queue)] == ["good"]
+
+
+def take_ready(queue: FairQueue[str]) -> list[Entry[str]]:
+    """Get every entry that a worker would get at once."""
+    ready: list[Entry[str]] = []
+    while True:
+        with queue._changed:
+            entry = queue._take(time.monotonic())
+            if entry is None:
+                return ready
+            queue._free -= 1
+        ready.append(entry)
+
+
+def test_one_key_that_fails_does_not_hold_up_others_of_its_device(no_jitter):
+    """Its retries wait without a worker."""
+    queue: FairQueue[str] = FairQueue(workers=2)
+    fill(queue, "a", 4)
+    (bad,) = take(queue, 1)
+    queue.retry(bad)
+    assert serve(queue, 1) == ["a1"]
+    (bad,) = take(queue, 1)
+    queue.retry(bad)  # it has failed twice, so it waits longer
+    assert serve(queue, 2) == ["a2", "a3"]
+    assert serve(queue, 1) == ["a0"]
+    assert queue.count == queue.size == 0
+
+
+def test_a_hanging_key_leaves_a_worker_for_others_of_its_device(no_jitter):
+    """At most half of the device's workers retry."""
+    queue: FairQueue[str] = FairQueue(workers=4)
+    fill(queue, "a", 3)
+    for entry in take(queue, 3):
+        queue.retry(entry)
+    await_true(lambda: bool(take_ready(queue)), 10, "one of them is tried again")
+    (state,) = queue._queues.values()
+    assert state.busy == state.busy_retries == 1
+    state._paused_until = 0.0
+    queue.put("a", "new", 1)
+    assert [entry.item for entry in take_ready(queue)] == ["new"]
+
+
+def test_after_a_success_the_messages_of_the_device_are_tried_at_once(monkeypatch: pytest.MonkeyPatch):
+    """They do not wait for the end of their backoff."""
+    monkeypatch.setattr(device_queue, "delay_seconds", lambda attempt, initial, most: 0.0 if attempt == 2 else 1e6)
+    queue: FairQueue[str] = FairQueue(workers=4)
+    fill(queue, "a", 3)
+    entries = take(queue, 3)
+    for entry in entries:
+        queue.retry(entry)
+    assert take_ready(queue) == []
+    queue.put("a", "new", 1)
+    (state,) = queue._queues.values()
+    state._paused_until = 0.0
+    assert serve(queue, 1) == ["new"]
+    assert sorted(serve(queue, 3)) == ["a0", "a1", "a2"]
+
+
+def test_a_message_can_be_withdrawn_unless_a_worker_has_it():
+    """It is not served any more, and no longer counts."""
+    queue: FairQueue[str] = FairQueue()
+    fill(queue, "a", 3)
+    (busy,) = take(queue, 1)
+    assert not queue.withdraw(busy)
+    first, second = queue.waiting()
+    assert (first.item, queue.span) == ("a1", 3)
+    assert queue.withdraw(first)
+    assert not queue.withdraw(first)
+    queue.finish(busy, accepted=True)
+    assert queue.span == 1
+    assert serve(queue, 1) == [second.item]
+    assert (queue.count, queue.size, queue.span) == (0, 0, 0)

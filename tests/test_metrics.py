@@ -1,6 +1,8 @@
 """Metrics and health checks of real processes."""
 
 import re
+import threading
+from typing import Any
 
 import pytest
 
@@ -8,7 +10,14 @@ from demo.film import clip
 from demo.ports import free_port
 from demo.program import ROOT, await_true
 from demo.stack import CHAIN, Stack
+from edge.detector import detector as detector_module
+from edge.detector import health as detector_health
+from edge.detector.detector import Detector
+from edge.detector.health import health_problem
+from edge.detector.metrics import DetectorCollector
+from edge.detector.settings import DetectorSettings
 from tests.scrape import scrape
+from tests.test_detector import RecordingDelivery, SilentCamera
 from wire.process import health
 from wire.process.lifecycle import Stop
 
@@ -120,3 +129,60 @@ def test_hanging_process_is_unhealthy(stack: Stack, monkeypatch: pytest.MonkeyPa
     assert health.main(["sleeper"]) == 1
     stop.set()
     await_true(lambda: "not started" in str(health.read_problem("sleeper")), 10, "the health file is deleted")
+
+
+def detector_with(stats: dict[str, Any]) -> tuple[Detector, Stop]:
+    """A detector whose camera gives no frame, and whose delivery has these fields of the status."""
+    settings, stop = DetectorSettings.from_environment({"DEVICE_ID": "jetson-1"}), Stop()
+    delivery: Any = RecordingDelivery()
+    delivery.stats = lambda: stats
+    model: Any = None
+    return Detector(settings, SilentCamera, lambda: model, delivery, stop), stop
+
+
+def test_the_detector_is_unhealthy_while_its_outbox_has_a_problem(monkeypatch: pytest.MonkeyPatch):
+    """The reason is given. It is healthy again when the problem is over."""
+    monkeypatch.setattr(detector_module, "STATUS_SECONDS", 0.02)
+    stats: dict[str, Any] = {"outbox_problem": ""}
+    detector, stop = detector_with(stats)
+    thread = threading.Thread(target=detector.run)
+    thread.start()
+    assert health_problem(detector) is None
+    stats["outbox_problem"] = "disk full"
+    await_true(lambda: health_problem(detector) == "the outbox: disk full", 10, "the reason is given")
+    monkeypatch.setattr(detector_health, "MAX_FRAME_SECONDS", -1.0)
+    assert health_problem(detector) == "the outbox: disk full; no frame for 0 s"
+    monkeypatch.setattr(detector_health, "MAX_FRAME_SECONDS", 3600.0)
+    del stats["outbox_problem"]
+    await_true(lambda: health_problem(detector) is None, 10, "it is healthy again")
+    stop.set()
+    thread.join(30)
+    assert not thread.is_alive()
+
+
+def test_the_detector_is_unhealthy_while_its_outbox_hangs(monkeypatch: pytest.MonkeyPatch):
+    """A disk may never answer."""
+    detector, _ = detector_with({})
+    monkeypatch.setattr(detector_health, "MAX_OUTBOX_SECONDS", -1.0)
+    assert health_problem(detector) == "the outbox has not answered for 0 s"
+
+
+@pytest.mark.parametrize(
+    ("stats", "damaged", "untimed", "problem", "seconds"),
+    [
+        ({}, 0, 0, 0, 0),
+        ({"damaged": 2, "untimed": 3, "outbox_problem": "read-only", "commit_seconds": 0.25}, 2, 3, 1, 0.25),
+    ],
+)
+def test_the_state_of_the_outbox_is_exported(
+    stats: dict[str, Any], damaged: int, untimed: int, problem: int, seconds: float
+):
+    """Without an outbox, all of it is 0."""
+    detector, _ = detector_with(stats)
+    families = DetectorCollector(detector).collect()
+    samples = {sample.name: sample.value for family in families for sample in family.samples}
+    assert samples["facewire_outbox_damaged_total"] == damaged
+    assert samples["facewire_outbox_untimed"] == untimed
+    assert samples["facewire_outbox_problem"] == problem
+    assert samples["facewire_outbox_commit_seconds"] == seconds
+    assert samples["facewire_clock_set"] == 1

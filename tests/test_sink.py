@@ -12,7 +12,7 @@ from demo.ports import HOST
 from demo.program import await_true, find_program
 from demo.stack import BUCKET, Stack
 from tests.builders import CAPTURED_AT, Peer, make_face, make_faces, make_jpeg
-from wire import face
+from wire import face, probe
 from wire.mqtt.connection import Message
 from wire.mqtt.properties import Properties
 from wire.topics import Origin
@@ -57,15 +57,16 @@ def test_a_face_is_stored_under_its_key_with_all_its_attributes(cloud: Stack):
 
 
 def test_a_repeated_face_is_stored_once_and_gets_another_receipt(cloud: Stack):
-    """The first object is kept, whatever the payload of the second message is."""
+    """The object exists, which the sink confirms by listing it."""
     seen = make_face(jpeg=JPEG)
     with Peer(cloud.watch_port, "devices/+/receipts/+") as device:
-        for payload in (JPEG, JPEG, make_jpeg(seed=2)):
-            device.session.publish(FACES, payload, qos=1, properties=face.encode(seen)).result(10)
-            device.await_messages(len(device.messages) + 1)
+        for count in (1, 2, 3):
+            device.session.publish(FACES, JPEG, qos=1, properties=face.encode(seen)).result(10)
+            device.await_messages(count)
     (key,) = cloud.keys()
     assert cloud.s3().get_object(Bucket=BUCKET, Key=key)["Body"].read() == JPEG
-    assert len(device.messages) == 3
+    assert cloud.programs["s3sink"].stop() == 0
+    assert "already_there=2" in cloud.programs["s3sink"].output()
 
 
 def test_device_and_camera_come_from_the_topic(cloud: Stack):
@@ -139,6 +140,17 @@ def test_an_invalid_message_goes_to_quarantine_and_does_not_block_others(cloud: 
     assert cloud.programs["s3sink"].stop() == 0
     assert "quarantined=5" in cloud.programs["s3sink"].output()
     assert "written=1" in cloud.programs["s3sink"].output()
+
+
+def test_a_probe_of_a_forwarder_is_acknowledged_and_not_stored(cloud: Stack):
+    """It only asks whether anybody has subscribed."""
+    seen = make_face(jpeg=JPEG)
+    with Peer(cloud.watch_port, "devices/+/receipts/+") as device:
+        device.session.publish(FACES, b"", qos=1, properties=probe.PROPERTIES).result(10)
+        device.session.publish(FACES, JPEG, qos=1, properties=face.encode(seen))
+        device.await_messages(1)
+    (key,) = cloud.keys()
+    assert seen.id in key
 
 
 def test_long_correlation_data_is_replaced_by_the_id_in_the_receipt(cloud: Stack):

@@ -2,6 +2,8 @@
 
 import os
 import sys
+from collections.abc import Callable, Iterator
+from functools import cache, partial
 
 from prometheus_client import CollectorRegistry
 
@@ -10,6 +12,7 @@ from cloud.s3sink.health import health_problem
 from cloud.s3sink.metrics import SinkCollector
 from cloud.s3sink.settings import SinkSettings
 from cloud.s3sink.sink import Sink
+from cloud.s3sink.store_check import ABILITIES
 from wire.errors import FacewireError
 from wire.mqtt.broker_check import try_broker
 from wire.process import health, metrics
@@ -20,7 +23,7 @@ from wire.process.lifecycle import Stop, exit_now
 def main(settings: SinkSettings, stop: Stop) -> None:
     """Check that the bucket can be used, connect to the broker and write."""
     registry = CollectorRegistry()
-    bucket = Bucket(settings, stop, registry)
+    bucket = Bucket(settings, settings.s3_concurrency, registry)
     bucket.check()
     sink = Sink(settings, bucket, stop)
     registry.register(SinkCollector(sink))
@@ -29,20 +32,31 @@ def main(settings: SinkSettings, stop: Stop) -> None:
     sink.run()
 
 
-def checks(settings: SinkSettings) -> list[Check]:
-    """Return what ``--check`` tries: the cloud's broker and the bucket."""
-    return [
-        Check("cloud broker", lambda: try_broker(settings.cloud_endpoint())),
-        Check("bucket", lambda: _try_bucket(settings)),
-    ]
+def checks(settings: SinkSettings) -> Iterator[Check]:
+    """Yield what ``--check`` tries: the cloud's broker, the bucket and, if it can be used, what the store can do."""
+    yield Check("cloud broker", lambda: try_broker(settings.cloud_endpoint()))
+    usable: list[Bucket] = []
+    yield Check("bucket", lambda: _try_bucket(settings, usable))
+    for bucket in usable:
+        store = cache(partial(_abilities, bucket))
+        yield from (Check(name, partial(_ability, store, name)) for name in ABILITIES)
 
 
-def _try_bucket(settings: SinkSettings) -> str:
-    bucket = Bucket(settings, Stop(), CollectorRegistry())
+def _try_bucket(settings: SinkSettings, usable: list[Bucket]) -> str:
+    bucket = Bucket(settings, 1, CollectorRegistry())
     bucket.check()
     if bucket.problem:
         raise FacewireError(f"S3_BUCKET is '{settings.s3_bucket}': {bucket.problem}")
+    usable.append(bucket)
     return f"{settings.s3_bucket} exists and can be listed"
+
+
+def _abilities(bucket: Bucket) -> dict[str, str]:
+    return dict(bucket.check_store(read=True).lines())
+
+
+def _ability(store: Callable[[], dict[str, str]], name: str) -> str:
+    return store()[name]
 
 
 PROGRAM = Program(

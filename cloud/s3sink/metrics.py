@@ -18,12 +18,26 @@ class SinkCollector(Collector):
 
     def collect(self) -> Iterable[Metric]:
         """Return every metric."""
-        counts = self._sink.counts
+        counts = self._sink.results.counts
         for name, meaning, value in (
             ("facewire_objects_written_total", "Faces and other images written to S3.", counts.written),
             ("facewire_objects_already_there_total", "Messages whose object existed already.", counts.already_there),
             ("facewire_objects_quarantined_total", "Messages put into quarantine.", counts.quarantined),
-            ("facewire_objects_refused_total", "Messages that S3 refused, in quarantine too.", counts.refused),
+            (
+                "facewire_objects_refused_total",
+                "Messages that S3 will never accept, or whose key has another object. They got no receipt.",
+                counts.refused,
+            ),
+            (
+                "facewire_messages_damaged_total",
+                "Faces whose JPEG had changed on the way. They are in quarantine and got no receipt.",
+                counts.damaged,
+            ),
+            (
+                "facewire_messages_handed_back_total",
+                "Messages that S3 did not accept while it accepted others. They got no receipt.",
+                counts.handed_back,
+            ),
             ("facewire_messages_dropped_total", "QoS 0 messages dropped from a full queue.", counts.dropped),
             (
                 "facewire_messages_turned_away_total",
@@ -34,6 +48,9 @@ class SinkCollector(Collector):
             yield CounterMetricFamily(name, meaning, value=value)
         yield GaugeMetricFamily(
             "facewire_writes_underway", "Messages received and not yet acknowledged.", value=self._sink.underway
+        )
+        yield GaugeMetricFamily(
+            "facewire_writes_underway_bytes", "Memory of these messages.", value=self._sink.underway_bytes
         )
         link = GaugeMetricFamily("facewire_link_up", "Whether the broker is connected.", labels=["broker"])
         link.add_metric(["cloud"], self._sink.connected)

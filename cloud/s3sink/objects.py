@@ -8,21 +8,57 @@ So a device cannot put any other text into a key. The receipt's topic comes from
 cannot cause a receipt for a face of another device.
 """
 
+import base64
 import hashlib
 from dataclasses import dataclass, replace
 from datetime import datetime
+from enum import Enum
+from typing import Protocol
 
 from wire import face, jpeg, topics
-from wire.errors import BadMessage
-from wire.mqtt.connection import Message
+from wire.errors import BadMessage, DamagedMessage
+from wire.mqtt.properties import Properties
 from wire.topics import Origin
 
 UNKNOWN_DEVICE = "_"
 """Used if the topic does not name a device. It is not a valid name of a device."""
 _MAX_RECEIPT_ID_BYTES = 64
 """Maximum size of the correlation data that a receipt returns, so that a device cannot fill the broker's memory."""
-_MAX_METADATA_CHARS = 512
-"""Maximum length of a text in the metadata. S3 accepts at most 2 KiB of metadata per object."""
+_MAX_METADATA_CHARS = 384
+"""Maximum length of a text in the metadata."""
+_MAX_METADATA_BYTES = 2048
+"""S3's limit on the names and values of an object's metadata."""
+PACKED_PROPERTIES = "mqtt-properties"
+"""Metadata of an object in quarantine: the properties of the MQTT 5 PUBLISH packet, in base64."""
+
+
+class Publication(Protocol):
+    """A published message, from the broker or out of quarantine."""
+
+    @property
+    def topic(self) -> str:
+        """The topic in the cloud's broker."""
+
+    @property
+    def payload(self) -> bytes:
+        """The payload as it arrived."""
+
+    @property
+    def properties(self) -> Properties:
+        """The MQTT properties as they arrived."""
+
+
+class Kind(Enum):
+    """What a message is, which decides about its key and its receipt."""
+
+    FACE = "face"
+    """A valid face. It is never put into quarantine."""
+    PICTURE = "picture"
+    """A valid JPEG of another publisher."""
+    INVALID = "invalid"
+    """It does not follow the contract. It goes to quarantine and gets a receipt."""
+    DAMAGED = "damaged"
+    """A face whose JPEG has changed on the way. It goes to quarantine without a receipt, so the face is sent again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,25 +73,34 @@ class S3Object:
     receipt_topic: str | None
     """None if the message did not arrive on a topic for faces."""
     receipt_id: bytes | None
-    """Correlation data of the receipt."""
+    """Correlation data of the receipt. None: no receipt is sent."""
+    kind: Kind
+    sha256: str
+    """SHA-256 of the body, hexadecimal."""
     quarantine_reason: str | None = None
     """Why the object is in quarantine; None if it is not."""
 
 
-def make_object(message: Message, prefix: str, arrived_at: datetime) -> S3Object:
+def make_object(message: Publication, prefix: str, arrived_at: datetime) -> S3Object:
     """Return the object for ``message``. An invalid message goes to quarantine."""
     try:
         origin = topics.origin_of(message.topic)
-        jpeg.check(message.payload)
         if face.is_cloudevent(message.properties):
             return _make_face(message, prefix, origin)
         return _make_picture(message, prefix, origin, arrived_at)
+    except DamagedMessage as error:
+        return replace(make_quarantined(message, prefix, arrived_at, str(error), Kind.DAMAGED), receipt_id=None)
     except BadMessage as error:
         return make_quarantined(message, prefix, arrived_at, str(error))
 
 
-def make_quarantined(message: Message, prefix: str, arrived_at: datetime, reason: str) -> S3Object:
-    """Return an object in quarantine, with the complete message and the reason."""
+def make_quarantined(
+    message: Publication, prefix: str, arrived_at: datetime, reason: str, kind: Kind = Kind.INVALID
+) -> S3Object:
+    """Return an object in quarantine, with the complete message and the reason.
+
+    Properties of more than about 1,000 bytes do not fit into S3's metadata. The metadata says so.
+    """
     device = topics.device_of(message.topic) or UNKNOWN_DEVICE
     try:
         receipt_topic = topics.receipts_for(message.topic)
@@ -63,21 +108,23 @@ def make_quarantined(message: Message, prefix: str, arrived_at: datetime, reason
         receipt_topic = None
     digest = hashlib.sha256()
     # Brokers count the message expiry down, so it differs when the message is delivered again.
-    stable_properties = replace(message.properties, message_expiry_seconds=None)
-    for part in (message.topic.encode("utf-8", "surrogateescape"), stable_properties.pack(), message.payload):
+    packed = replace(message.properties, message_expiry_seconds=None).pack()
+    for part in (message.topic.encode("utf-8", "surrogateescape"), packed, message.payload):
         digest.update(len(part).to_bytes(4) + part)
+    metadata = {
+        "reason": _printable_ascii(reason),
+        "topic": _printable_ascii(message.topic),
+        "arrived": face.format_time(arrived_at),
+    }
     return S3Object(
         key=f"{prefix}/quarantine/device={device}/date={arrived_at:%Y-%m-%d}/{digest.hexdigest()}",
         body=message.payload,
         content_type="application/octet-stream",
-        metadata={
-            "reason": _printable_ascii(reason),
-            "topic": _printable_ascii(message.topic),
-            "arrived": face.format_time(arrived_at),
-            "properties": _printable_ascii(repr(message.properties)),
-        },
+        metadata={**metadata, **_properties_metadata(packed, metadata)},
         receipt_topic=receipt_topic,
         receipt_id=_receipt_id(message),
+        kind=kind,
+        sha256=face.digest_of(message.payload),
         quarantine_reason=reason,
     )
 
@@ -89,8 +136,9 @@ def key_of(prefix: str, origin: Origin, captured_at: datetime, face_id: str) -> 
     return f"{folder}/{time_of_day}-{face_id}.jpg"
 
 
-def _make_face(message: Message, prefix: str, origin: Origin) -> S3Object:
-    decoded = face.decode(message.properties, message.payload, origin)
+def _make_face(message: Publication, prefix: str, origin: Origin) -> S3Object:
+    decoded = face.decode(message.properties, message.payload, origin)  # first: damage is not the sender's mistake
+    jpeg.check(message.payload)
     attributes = face.attributes_of(message.properties.user_properties)
     return S3Object(
         key=key_of(prefix, origin, decoded.captured_at, decoded.id),
@@ -99,10 +147,13 @@ def _make_face(message: Message, prefix: str, origin: Origin) -> S3Object:
         metadata={**attributes, "source": face.source_of(origin), "time": face.format_time(decoded.captured_at)},
         receipt_topic=topics.receipts_for(message.topic),
         receipt_id=decoded.id.encode("ascii"),
+        kind=Kind.FACE,
+        sha256=decoded.sha256 or face.digest_of(message.payload),
     )
 
 
-def _make_picture(message: Message, prefix: str, origin: Origin, arrived_at: datetime) -> S3Object:
+def _make_picture(message: Publication, prefix: str, origin: Origin, arrived_at: datetime) -> S3Object:
+    jpeg.check(message.payload)
     digest = hashlib.sha256(message.payload).digest()
     picture_id = face.id_from_hash(arrived_at, digest)
     return S3Object(
@@ -117,10 +168,20 @@ def _make_picture(message: Message, prefix: str, origin: Origin, arrived_at: dat
         },
         receipt_topic=topics.receipts_for(message.topic),
         receipt_id=_receipt_id(message) or picture_id.encode("ascii"),
+        kind=Kind.PICTURE,
+        sha256=digest.hex(),
     )
 
 
-def _receipt_id(message: Message) -> bytes | None:
+def _properties_metadata(packed: bytes, others: dict[str, str]) -> dict[str, str]:
+    encoded = base64.b64encode(packed).decode("ascii")
+    used = sum(len(name) + len(value) for name, value in others.items())
+    if used + len(PACKED_PROPERTIES) + len(encoded) <= _MAX_METADATA_BYTES:
+        return {PACKED_PROPERTIES: encoded}
+    return {"properties": f"not kept: {len(packed)} bytes do not fit into the metadata"}
+
+
+def _receipt_id(message: Publication) -> bytes | None:
     data = message.properties.correlation_data
     return data if data and len(data) <= _MAX_RECEIPT_ID_BYTES else None
 

@@ -1,7 +1,8 @@
-"""A proxy in front of S3 that simulates faults of S3.
+"""A proxy in front of S3 that simulates faults of S3, for all requests, for one prefix or for one key.
 
 Requests and responses are forwarded unchanged, because the signature covers the ``Host`` header. Both sides use the
-proxy's host name. In the most difficult fault, S3 stores the object and only the response is lost.
+proxy's host name. In the most difficult faults, S3 stores the object and only the response is lost, or S3 does not
+store the object and answers that it exists already.
 """
 
 import asyncio
@@ -10,7 +11,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
-from urllib.parse import unquote
+from urllib.parse import parse_qs, unquote
 
 from tests.chaos.listener import End, Listener
 
@@ -23,13 +24,24 @@ class Answer(Enum):
 
     INTERNAL_ERROR = (500, "InternalError")
     SLOW_DOWN = (503, "SlowDown")
+    NOT_IMPLEMENTED = (501, "NotImplemented")
+    REQUEST_TIMEOUT = (400, "RequestTimeout")
     ACCESS_DENIED = (403, "AccessDenied")
     NO_SUCH_BUCKET = (404, "NoSuchBucket")
+    REQUEST_TIMEOUT_408 = (408, "RequestTimeout")
     CONFLICT = (409, "ConditionalRequestConflict")
+    PRECONDITION_FAILED = (412, "PreconditionFailed")
+    TOO_MANY_REQUESTS = (429, "TooManyRequests")
+    NOT_MODIFIED = (304, "NotModified")
+    """No body, as HTTP requires."""
     NONE = None
     """No response until the client times out."""
     RESET = (0, "reset")
     """The connection is reset."""
+    TRUNCATED = (0, "truncated")
+    """The response is cut in the middle, and the connection is closed."""
+    SLOW = (0, "slow")
+    """The right response, after :attr:`S3Fault.seconds`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +53,13 @@ class S3Fault:
     """Whether S3 executes the request before the fault occurs."""
     share: float
     """Share of affected requests, from 0 to 1."""
+    under: str = ""
+    """Path of the affected objects: bucket and prefix such as ``/faces/faces/device=jetson-1/``, or bucket and key.
+
+    A request that lists the bucket has the path of the prefix that it lists. Empty: every request is affected.
+    """
+    seconds: float = 5.0
+    """How long :attr:`Answer.SLOW` takes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,8 +87,8 @@ class S3Proxy(Listener):
             on_written: called with the path of each stored object after the client has received the response.
         """
         super().__init__(target_port)
-        self.fault: S3Fault | None = None
-        """May be set from any thread."""
+        self.faults: tuple[S3Fault, ...] = ()
+        """The current faults. A request is affected by the first one that applies to it. May be set from any thread."""
         self.written: Counter[str] = Counter()
         """Number of successful writes by object path. More than one means that the object was overwritten."""
         self.already_there = 0
@@ -77,30 +96,46 @@ class S3Proxy(Listener):
         self._on_written = on_written
         self._rng = random.Random(seed)
 
+    @property
+    def fault(self) -> S3Fault | None:
+        """The first current fault. Setting it replaces all faults; None ends them. May be set from any thread."""
+        faults = self.faults
+        return faults[0] if faults else None
+
+    @fault.setter
+    def fault(self, fault: S3Fault | None) -> None:
+        self.faults = () if fault is None else (fault,)
+
     async def serve(self, client: End) -> None:
         """Serve one connection."""
         try:
             while True:
                 request = await _read_request(client)
-                fault = self._draw_fault()
-                if fault and not fault.after:
-                    await self._fail(fault, request, client)
-                    continue
-                response = await self._forward(request)
-                self._count(request, response)
-                if fault:
-                    await self._fail(fault, request, client)
-                    continue
-                client.writer.write(response.raw)
-                await client.writer.drain()
-                if _has_written(request, response):
-                    self._on_written(_path(request))
+                fault = self._draw_fault(request)
+                if fault is None or fault.after or fault.answer is Answer.SLOW:
+                    if fault and not fault.after:
+                        await asyncio.sleep(fault.seconds)
+                    response = await self._forward(request)
+                    self._count(request, response)
+                    if fault and fault.after and fault.answer is Answer.SLOW:
+                        await asyncio.sleep(fault.seconds)
+                else:
+                    response = None
+                if fault and fault.answer is not Answer.SLOW:
+                    await self._fail(fault, request, response, client)
+                elif response:
+                    client.writer.write(response.raw)
+                    await client.writer.drain()
+                    if _has_written(request, response):
+                        self._on_written(_path(request))
         except (OSError, asyncio.IncompleteReadError):
             return  # one side has closed; the caller resets the other one
 
-    def _draw_fault(self) -> S3Fault | None:
-        fault = self.fault
-        return fault if fault and self._rng.random() < fault.share else None
+    def _draw_fault(self, request: _Message) -> S3Fault | None:
+        for fault in self.faults:
+            if _object_path(request).startswith(fault.under) and self._rng.random() < fault.share:
+                return fault
+        return None
 
     async def _forward(self, request: _Message) -> _Message:
         """Forward a request and return the response. Each request uses a new connection to the server."""
@@ -112,7 +147,8 @@ class S3Proxy(Listener):
         finally:
             server.writer.close()
 
-    async def _fail(self, fault: S3Fault, request: _Message, client: End) -> None:
+    async def _fail(self, fault: S3Fault, request: _Message, response: _Message | None, client: End) -> None:
+        """Answer wrongly. ``response`` is that of S3, or None if it has not received the request."""
         if fault.answer is Answer.NONE:
             await client.until_closed()
             raise ConnectionResetError
@@ -120,9 +156,19 @@ class S3Proxy(Listener):
         if fault.answer is Answer.RESET:
             client.reset()
             raise ConnectionResetError
+        if fault.answer is Answer.TRUNCATED:
+            whole = (
+                response.raw if response else b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nServer: chaos\r\n\r\n"
+            )
+            client.writer.write(whole[: len(whole) // 2])
+            client.writer.write_eof()
+            await client.until_closed()
+            raise ConnectionResetError
         body = f'<?xml version="1.0" encoding="UTF-8"?>\n<Error><Code>{code}</Code><Message>chaos</Message></Error>'
-        head = f"HTTP/1.1 {status} {code}\r\nContent-Type: application/xml\r\nContent-Length: {len(body)}\r\n\r\n"
-        client.writer.write((head + ("" if request.words[0] == "HEAD" else body)).encode())
+        has_body = request.words[0] != "HEAD" and status not in _NO_BODY
+        length = "" if status in _NO_BODY else f"Content-Length: {len(body)}\r\n"
+        head = f"HTTP/1.1 {status} {code}\r\nContent-Type: application/xml\r\n{length}\r\n"
+        client.writer.write((head + (body if has_body else "")).encode())
         await client.writer.drain()
 
     def _count(self, request: _Message, response: _Message) -> None:
@@ -138,6 +184,12 @@ def _has_written(request: _Message, response: _Message) -> bool:
 
 def _path(request: _Message) -> str:
     return unquote(request.words[1].partition("?")[0])
+
+
+def _object_path(request: _Message) -> str:
+    """Return the path of the object, or that of the prefix which the request lists."""
+    prefix = parse_qs(request.words[1].partition("?")[2]).get("prefix")
+    return f"{_path(request).rstrip('/')}/{prefix[0]}" if prefix else _path(request)
 
 
 async def _read_request(client: End) -> _Message:

@@ -3,6 +3,7 @@
 policy     print the smallest IAM policy that the sink needs
 lifecycle  print a lifecycle configuration that deletes faces after some days
 delete     delete the faces of a device, a camera or a day, or a single face
+release    store the valid faces and pictures that are in quarantine, and delete them there
 """
 
 import argparse
@@ -15,8 +16,11 @@ from functools import partial
 
 import boto3
 from botocore.exceptions import BotoCoreError, ClientError
+from prometheus_client import CollectorRegistry
 
-from cloud.s3sink.admin import deletion, policies
+from cloud.s3sink.admin import deletion, policies, release
+from cloud.s3sink.answers import NO_USABLE_ANSWER, TemporaryFailure, reason_of
+from cloud.s3sink.bucket import Bucket
 from cloud.s3sink.settings import BucketSettings
 from wire import topics
 from wire.errors import ConfigurationError
@@ -37,8 +41,24 @@ def main(arguments: list[str], environ: Mapping[str, str], stop: Stop) -> None:
         print(json.dumps(policies.sink_policy(settings, options.partition), indent=2))
     elif options.command == "lifecycle":
         print(json.dumps(policies.lifecycle(settings, options.days), indent=2))
+    elif options.command == "release":
+        _release(settings, options.device)
     else:
         _delete(settings, options)
+
+
+def _release(settings: BucketSettings, device: str | None) -> None:
+    released = kept = 0
+    try:
+        bucket = Bucket(settings, 1, CollectorRegistry())
+        bucket.check_store()
+        for result in release.release(bucket, settings, device):
+            print(result)
+            released, kept = released + result.is_released, kept + (not result.is_released)
+        print(f"{released} released, {kept} stay in quarantine", file=sys.stderr)
+    except (*NO_USABLE_ANSWER, TemporaryFailure) as error:
+        reason = reason_of(error)
+        raise ConfigurationError(f"S3_BUCKET is '{settings.s3_bucket}': {reason}", ExitCode.NO_PERMISSION) from None
 
 
 def _delete(settings: BucketSettings, options: argparse.Namespace) -> None:
@@ -62,7 +82,9 @@ def _delete(settings: BucketSettings, options: argparse.Namespace) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = make_parser("cloud.s3sink.admin", "Prints policies for the bucket, and deletes faces.", BucketSettings)
+    parser = make_parser(
+        "cloud.s3sink.admin", "Prints policies, deletes faces, and empties quarantine.", BucketSettings
+    )
     commands = parser.add_subparsers(dest="command", required=True)
     policy = commands.add_parser("policy", help="print the smallest IAM policy that the sink needs")
     policy.add_argument("--partition", choices=("aws", "aws-cn", "aws-us-gov"), default="aws")
@@ -75,6 +97,8 @@ def _parser() -> argparse.ArgumentParser:
     delete.add_argument("--camera", type=_name, help="only faces of this camera")
     delete.add_argument("--date", type=_date, help="only faces of this day, as in the key: 2026-11-22")
     delete.add_argument("--face", help="only the face with this id, as in the key")
+    released = commands.add_parser("release", help="store valid faces and pictures from quarantine, delete them there")
+    released.add_argument("--device", type=_name, help="only messages of this device")
     delete.add_argument("--yes", action="store_true", help="delete the faces instead of listing them")
     return parser
 

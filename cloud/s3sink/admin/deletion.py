@@ -78,6 +78,11 @@ def delete(client: "S3Client", bucket: str, versions: Iterator[ObjectVersion]) -
     return deleted
 
 
+def versions_of(client: "S3Client", bucket: str, key: str) -> Iterator[ObjectVersion]:
+    """Yield every version of one object."""
+    return (version for version in _versions(client, bucket, key) if version.key == key)
+
+
 def _folders(client: "S3Client", bucket: str, start: str, levels: list[tuple[str, str | None]]) -> Iterator[str]:
     """Yield the prefixes below ``start`` that match ``levels``. A level without a value matches every value."""
     if not levels:

@@ -1,0 +1,43 @@
+"""A message that the sink holds, and the object that it becomes."""
+
+from datetime import UTC, datetime
+
+from cloud.s3sink.objects import S3Object, make_object, make_quarantined
+from wire import face
+from wire.mqtt.connection import Message
+
+_MESSAGE_BYTES = 1024
+_PROPERTY_BYTES = 256
+"""Memory of a message without its texts, and of one of its properties."""
+
+
+class Job:
+    """A message that is to be stored."""
+
+    __slots__ = ("arrived_at", "device", "has_outbox", "id", "message", "reason", "rescue_reason", "s3_object", "size")
+
+    def __init__(self, message: Message, device: str) -> None:
+        properties = message.properties
+        self.message, self.device = message, device
+        self.arrived_at = datetime.now(UTC)
+        self.has_outbox = face.is_cloudevent(properties)
+        """Whether its publisher keeps it until the receipt arrives: all that send metadata do."""
+        self.id = (properties.correlation_data or b"")[:64].decode("ascii", "replace")
+        """For the log."""
+        self.reason = ""
+        """Why the last write failed."""
+        self.rescue_reason: str | None = None
+        """Why it is put into quarantine although it is a valid picture; None if it is not."""
+        self.s3_object: S3Object | None = None
+        texts = sum(len(name) + len(value) for name, value in properties.user_properties)
+        count = len(properties.user_properties)
+        self.size = len(message.payload) + texts + _MESSAGE_BYTES + count * _PROPERTY_BYTES
+        """Bytes in memory, approximately."""
+
+    def make_object(self, prefix: str) -> S3Object:
+        """Return the object to write."""
+        if self.rescue_reason is not None:
+            return make_quarantined(self.message, prefix, self.arrived_at, self.rescue_reason)
+        if self.s3_object is None:
+            self.s3_object = make_object(self.message, prefix, self.arrived_at)
+        return self.s3_object

@@ -1,0 +1,114 @@
+"""What became of each message: counted, and logged if an operator may want to know."""
+
+import threading
+import time
+from dataclasses import dataclass
+
+import structlog
+
+from cloud.s3sink.job import Job
+from cloud.s3sink.objects import Kind, S3Object
+
+MIN_LOG_INTERVAL_SECONDS = 10.0
+"""Minimum interval between two warnings of the same kind about the same device."""
+
+_log = structlog.get_logger("s3sink")
+
+
+@dataclass(slots=True)
+class Counts:
+    """Number of messages since the start, by their result."""
+
+    written: int = 0
+    already_there: int = 0
+    quarantined: int = 0
+    damaged: int = 0
+    """Faces whose JPEG had changed on the way. They are in quarantine, too, and got no receipt."""
+    refused: int = 0
+    """S3 will never accept them, or has another object with their key. They got no receipt."""
+    handed_back: int = 0
+    """S3 did not accept them while it accepted others. They got no receipt."""
+    dropped: int = 0
+    """QoS 0 messages that arrived while their device's queue was full."""
+    turned_away: int = 0
+    """QoS 1 and 2 messages that arrived while their device's queue was full. They got no receipt."""
+
+
+class Results:
+    """Counts and logs results. Safe to use from several threads."""
+
+    def __init__(self) -> None:
+        self.counts = Counts()
+        self._lock = threading.Lock()
+        self._logged_at: dict[tuple[str, str], float] = {}
+
+    def stored(self, job: Job, s3_object: S3Object, *, is_new: bool) -> None:
+        """Note that S3 has the object of a message. ``is_new``: this message wrote it."""
+        reason = s3_object.quarantine_reason
+        with self._lock:
+            self.counts.damaged += s3_object.kind is Kind.DAMAGED
+            if not is_new:
+                self.counts.already_there += 1
+            elif reason is not None:
+                self.counts.quarantined += 1
+            else:
+                self.counts.written += 1
+        if s3_object.kind is Kind.DAMAGED:
+            _log.error("damaged face quarantined without a receipt", id=job.id, key=s3_object.key, reason=reason)
+        elif reason is not None:
+            _log.warning("message quarantined", topic=job.message.topic, key=s3_object.key, reason=reason)
+        else:
+            _log.debug("stored", key=s3_object.key, is_new=is_new)
+
+    def turned_away(self, job: Job) -> None:
+        """Note that a message was not taken because its device's queue was full."""
+        with self._lock:
+            if job.message.qos == 0:
+                self.counts.dropped += 1
+                return
+            self.counts.turned_away += 1
+        if self._may_log("turned away", job.device):
+            _log.warning(
+                "queue of a device is full, message turned away", device=job.device, total=self.counts.turned_away
+            )
+
+    def handed_back(self, job: Job, reason: str) -> None:
+        """Note that a message was acknowledged without a receipt because S3 did not accept it for too long."""
+        with self._lock:
+            self.counts.handed_back += 1
+        if not job.has_outbox:
+            _log.error(
+                "message lost: S3 accepts it neither under its key nor in quarantine",
+                topic=job.message.topic,
+                id=job.id,
+                reason=reason,
+            )
+        elif self._may_log("handed back", job.device):
+            _log.warning(
+                "S3 does not accept a face, handed back to its outbox",
+                device=job.device,
+                id=job.id,
+                reason=reason,
+                total=self.counts.handed_back,
+            )
+
+    def refused(self, job: Job, reason: str) -> None:
+        """Note that S3 will never accept a message. A face stays in its detector's outbox and is sent again."""
+        with self._lock:
+            self.counts.refused += 1
+        _log.error("message refused by S3", topic=job.message.topic, id=job.id, reason=reason)
+
+    def different(self, job: Job, key: str, reason: str) -> None:
+        """Note that the key of a message exists with another object."""
+        with self._lock:
+            self.counts.refused += 1
+        if self._may_log("different", job.device):
+            _log.error("the key exists with another object, no receipt sent", key=key, reason=reason)
+
+    def _may_log(self, kind: str, device: str) -> bool:
+        now = time.monotonic()
+        with self._lock:
+            if now - self._logged_at.get((kind, device), -MIN_LOG_INTERVAL_SECONDS) < MIN_LOG_INTERVAL_SECONDS:
+                return False
+            self._logged_at[kind, device] = now
+            return True
