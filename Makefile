@@ -2,9 +2,9 @@
 
 VENV := .venv
 RUN := $(VENV)/bin/python
-BENCHMARKS := pipeline detector_comparison outbox backlog broker_durability still_scene startup
+BENCHMARKS := pipeline detector_comparison outbox backlog thin_link broker_durability still_scene startup
 
-.PHONY: help demo test test-slow test-all lint audit bench bench-detector bench-all bench-quick chaos compose-test lock upgrade clean
+.PHONY: help demo test test-slow test-all lint audit bench bench-detector bench-all bench-quick chaos mutants compose-test lock upgrade clean
 
 help: ## what can be made
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 15
@@ -45,8 +45,12 @@ bench-all: $(VENV)/.ready ## every benchmark
 bench-quick: ## every benchmark for a few seconds: shows that each one runs
 	@$(MAKE) --no-print-directory bench-all QUICK=yes
 
-chaos: $(VENV)/.ready ## kill everything at random and count the faces; FAULTS=100 FACES=3000 SEED=...
-	@$(RUN) -m tests.chaos $(if $(FAULTS),--faults $(FAULTS)) $(if $(FACES),--faces $(FACES)) $(if $(SEED),--seed $(SEED))
+chaos: $(VENV)/.ready ## break everything at random and count the faces; FAULTS=100 FACES=3000 SEED=... ONLY=wan-cut,s3-403
+	@$(RUN) -m tests.chaos $(if $(FAULTS),--faults $(FAULTS)) $(if $(FACES),--faces $(FACES)) $(if $(SEED),--seed $(SEED)) \
+		$(if $(ONLY),--only $(ONLY))
+
+mutants: $(VENV)/.ready ## show that each deliberate defect is caught by a test; QUICK=yes for a few, ONLY=text for some
+	@$(RUN) -m tests.mutants $(if $(QUICK),--quick) $(if $(ONLY),--only "$(ONLY)")
 
 compose-test: $(VENV)/.ready ## build the images, bring up both compose files, break them, and count the faces
 	@$(RUN) -m tests.compose

@@ -1,13 +1,17 @@
 """A short chaos test, and unit tests of its proxies, its fault plan and its ledger."""
 
+import hashlib
 import json
+import random
 import secrets
 import socket
 import subprocess
 import sys
+import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 
 import boto3
@@ -19,32 +23,36 @@ from demo.ports import HOST
 from demo.program import ROOT
 from demo.stack import ACCESS_KEY, BUCKET, CAMERA, DEVICE, Stack
 from edge.detector.delivery.outbox import Outbox
-from tests.builders import make_face
+from tests.builders import make_face, make_jpeg
 from tests.chaos import ledger
-from tests.chaos.faults import KINDS, plan
+from tests.chaos.disk import Disk, can_mount, flip_bit
+from tests.chaos.faults import KINDS, Scope, plan
+from tests.chaos.journal import Entry, Journal, State, ids_in, record, settle
+from tests.chaos.ledger import Stored
 from tests.chaos.proxy import Mode, TcpProxy
 from tests.chaos.s3proxy import Answer, S3Fault, S3Proxy
+from wire.face import Face
 
-FAULTS, FACES = 21, 300
+JPEG = make_jpeg()
+FAULTS, FACES = len(KINDS), 300
 """Each kind of fault once."""
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1200)
 def test_no_face_is_lost_or_stored_twice_during_faults(servers: Stack) -> None:
     seed = secrets.randbelow(1_000_000)
     command = [sys.executable, "-m", "tests.chaos", "--longest", "5", "--seed", str(seed)]
     command += ["--faults", str(FAULTS), "--faces", str(FACES)]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as chaos:
         try:
-            printed, _ = chaos.communicate(timeout=560)
+            printed, _ = chaos.communicate(timeout=1150)
         finally:
             chaos.terminate()  # it stops all its processes; no effect if it has already ended
     assert chaos.returncode == 0, f"python {' '.join(command[1:])}\n{printed}"
     result = json.loads((ROOT / "build" / "chaos" / str(seed) / "result.json").read_text())
     assert sum(result["faults"].values()) == FAULTS
-    assert result["balance"]["committed"] == result["balance"]["stored"] >= FACES
-    assert result["balance"]["lost"] == result["balance"]["twice"] == []
+    assert result["balance"]["stored"] + len(result["balance"]["told"]) == result["balance"]["committed"] >= FACES
 
 
 def test_plan_depends_only_on_its_seed_and_draws_all_kinds_equally_often() -> None:
@@ -63,31 +71,141 @@ def test_faults_of_one_burst_have_different_targets() -> None:
             hit.clear()
 
 
-def test_outbox_records_every_committed_face(tmp_path: Path) -> None:
-    path = tmp_path / "outbox.db"
-    ledger.install(path)
-    face = make_face(jpeg=b"\xff\xd8 picture \xff\xd9")
-    with closing(Outbox(path, 1 << 30)) as outbox:
-        outbox.store([face])
-    assert ledger.committed(path) == ({face.id: len(face.jpeg)}, 1)
-    with closing(Outbox(path, 1 << 30)) as outbox:
-        outbox.delete_receipted([(face.id, face.origin.camera)])
-    assert ledger.committed(path) == ({face.id: len(face.jpeg)}, 0)
+def test_faults_affect_all_objects_those_of_one_device_and_one_of_them() -> None:
+    faults = plan(7, 300, 20.0)
+    assert {fault.scope for fault in faults if fault.s3_fault} == set(Scope)
+    assert any(fault.seconds > 40 for fault in faults)
+    assert max(fault.seconds for fault in plan(7, 300, 5.0)) < 10
 
 
-def key_of(face_id: str, clock: str = "150405.123Z") -> str:
-    return f"faces/device={DEVICE}/camera={CAMERA}/date=2026-11-22/{clock}-{face_id}.jpg"
+@pytest.fixture
+def journal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Journal:
+    """The journal of every outbox in this process."""
+    monkeypatch.setattr(Outbox, "store", Outbox.store)  # restored after the test
+    record(tmp_path / "journal")
+    return Journal(tmp_path / "journal")
+
+
+def test_journal_records_every_committed_face(tmp_path: Path, journal: Journal) -> None:
+    made = make_face(jpeg=JPEG)
+    with closing(Outbox(tmp_path / "outbox.db", 1 << 30)) as outbox:
+        outbox.store([made])
+        outbox.store([])
+    (entry,) = journal.read().values()
+    assert (entry.id, entry.camera, entry.sha256) == (made.id, CAMERA, hashlib.sha256(JPEG).hexdigest())
+    assert entry.state is State.COMMITTED
+    assert ids_in(tmp_path / "outbox.db") == {made.id}
+
+
+def test_journal_records_a_face_that_the_outbox_did_not_take(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(outbox: Outbox, faces: Sequence[Face]) -> int:
+        outbox.not_stored += len(faces)
+        return 0
+
+    monkeypatch.setattr(Outbox, "store", refuse)
+    record(tmp_path / "journal")
+    with closing(Outbox(tmp_path / "outbox.db", 1 << 30)) as outbox:
+        outbox.store([make_face(jpeg=JPEG)])
+    (entry,) = Journal(tmp_path / "journal").read().values()
+    assert entry.state is State.NOT_STORED
+
+
+def test_interrupted_commits_are_looked_up_in_the_outbox(tmp_path: Path, journal: Journal) -> None:
+    stored, interrupted = make_face(jpeg=JPEG), make_face(jpeg=JPEG)
+    with closing(Outbox(tmp_path / "outbox.db", 1 << 30)) as outbox:
+        outbox.store([stored])
+    lines = journal.path.read_text().splitlines()
+    other = lines[0].replace(stored.id, interrupted.id)
+    journal.path.write_text(f"{lines[0]}\n{other}\n")
+    settle(journal, CAMERA, tmp_path / "outbox.db")
+    states = {face_id: entry.state for face_id, entry in journal.entries.items()}
+    assert states == {stored.id: State.COMMITTED, interrupted.id: State.NOT_STORED}
+
+
+SHA256 = "0" * 64
+OTHER = "f" * 64
+
+
+def entry_of(face_id: str, state: State = State.COMMITTED) -> Entry:
+    return Entry(face_id, CAMERA, SHA256, 0.0, state)
+
+
+def stored_of(face_id: str, time: str = "150405.123Z", sha256: str = SHA256, clock: str | None = None) -> Stored:
+    return Stored(f"faces/device={DEVICE}/camera={CAMERA}/date=2026-11-22/{time}-{face_id}.jpg", sha256, clock)
 
 
 def test_balance_finds_lost_duplicate_altered_and_foreign_objects() -> None:
     intact, lost, twice, altered, foreign = (make_face().id for _ in range(5))
-    stored = [(key_of(intact), 10), (key_of(twice), 10), (key_of(twice, "150406.000Z"), 10), (key_of(altered), 9)]
-    stored += [(key_of(foreign), 10), ("faces/quarantine/device=jetson-1/date=2026-11-22/00", 10)]
-    balance = ledger.balance(dict.fromkeys((intact, lost, twice, altered), 10), stored)
+    stored = [stored_of(intact), stored_of(twice), stored_of(twice, "150406.000Z"), stored_of(altered, sha256=OTHER)]
+    stored += [stored_of(foreign), Stored("faces/quarantine/device=jetson-1/date=2026-11-22/00", SHA256)]
+    balance = ledger.balance(map(entry_of, (intact, lost, twice, altered)), stored, receipts=[intact, lost])
     assert (balance.committed, balance.stored) == (4, 3)
     assert (balance.lost, balance.twice, balance.altered) == ([lost], [twice], [altered])
-    assert balance.foreign == [stored[4][0], stored[5][0]]
+    assert (balance.foreign, balance.quarantined) == ([stored[4].key], [stored[5].key])
+    assert balance.unfounded == [lost]
     assert not balance.clean
+
+
+def test_balance_accepts_faces_that_are_told_to_be_lost_or_not_stored() -> None:
+    told, not_stored, undecided, intact = (make_face().id for _ in range(4))
+    states = {not_stored: State.NOT_STORED, undecided: State.BEGUN}
+    entries = [entry_of(one, states.get(one, State.COMMITTED)) for one in (told, not_stored, undecided, intact)]
+    balance = ledger.balance(entries, [stored_of(intact)], told={told})
+    assert balance.clean
+    assert (balance.committed, balance.stored, balance.told, balance.not_stored) == (2, 1, [told], 1)
+
+
+def test_balance_follows_a_face_that_got_its_time_later() -> None:
+    provisional, lost = (make_face(captured_at=datetime(1970, 1, 1, tzinfo=UTC)).id for _ in range(2))
+    corrected, wrong = make_face().id, make_face(captured_at=datetime(1970, 1, 2, tzinfo=UTC)).id
+    entries = [entry_of(provisional), entry_of(lost), entry_of(wrong)]
+    balance = ledger.balance(entries, [stored_of(corrected, clock="corrected"), stored_of(wrong)])
+    assert (balance.stored, len(balance.lost), balance.untrue) == (2, 1, [wrong])
+    assert not balance.foreign
+
+
+def test_an_id_that_is_told_and_unknown_accounts_for_one_missing_face() -> None:
+    """A flipped bit may be in the id, and a face that got its time later has another one."""
+    one, other = make_face().id, make_face().id
+    balance = ledger.balance(map(entry_of, (one, other)), [], told={make_face().id})
+    assert (len(balance.told), len(balance.lost)) == (1, 1)
+
+
+def test_ids_of_dropped_and_damaged_faces_are_read_from_the_log(tmp_path: Path) -> None:
+    dropped, damaged, other = (make_face().id for _ in range(3))
+    (tmp_path / "log").write_text(
+        f"2026-11-24 18:22:31 [error    ] outbox full, oldest faces dropped  ids=['{dropped}']\n"
+        f"2026-11-24 18:22:31 [error    ] face damaged, set aside            id={damaged}\n"
+        f"2026-11-24 18:22:31 [info     ] something else, not dropped        id={other}\n"
+    )
+    assert ledger.told_in(tmp_path / "log") == {"dropped": {dropped}, "damaged": {damaged}}
+
+
+@pytest.mark.skipif(not can_mount(), reason="only root may mount")
+def test_disk_can_be_filled_and_made_read_only(tmp_path: Path) -> None:
+    disk, note = Disk(tmp_path / "disk"), tmp_path / "disk" / "note"
+    disk.mount()
+    try:
+        note.write_bytes(b"a")
+        disk.fill()
+        with pytest.raises(OSError, match="No space left"):
+            note.write_bytes(bytes(100_000))
+        disk.free()
+        note.write_bytes(bytes(100_000))
+        disk.set_read_only(True)
+        with pytest.raises(OSError, match="Read-only"):
+            note.write_bytes(b"b")
+        disk.set_read_only(False)
+    finally:
+        disk.unmount()
+    assert note.read_bytes() == bytes(100_000)
+
+
+def test_exactly_one_bit_is_flipped(tmp_path: Path) -> None:
+    path = tmp_path / "outbox.db"
+    path.write_bytes(bytes(1000))
+    flip_bit(path, random.Random(1))
+    assert sum(byte.bit_count() for byte in path.read_bytes()) == 1
 
 
 @pytest.fixture
@@ -183,6 +301,35 @@ def test_delayed_link_delivers_in_order(server: socket.socket) -> None:
         client.sendall(b"second")
         with server_end.makefile("rb") as stream:
             assert stream.read(12) == b"first second"
+
+
+def test_narrow_link_carries_data_at_its_rate_and_counts_it(server: socket.socket) -> None:
+    with linked(server) as (proxy, client, server_end):
+        proxy.bytes_per_second = 20_000.0
+        started_at = time.monotonic()
+        client.sendall(bytes(20_000))
+        with server_end.makefile("rb") as stream:
+            assert len(stream.read(20_000)) == 20_000
+        assert time.monotonic() - started_at > 0.8
+        assert (proxy.bytes_up, proxy.bytes_down) == (20_000, 0)
+
+
+def test_sender_feels_a_narrow_link(server: socket.socket) -> None:
+    with linked(server) as (proxy, client, _):
+        proxy.bytes_per_second = 1000.0
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+        client.settimeout(0.5)
+        with pytest.raises(TimeoutError):
+            client.sendall(bytes(500_000))
+
+
+def test_wait_for_a_narrow_link_ends_when_it_becomes_wide(server: socket.socket) -> None:
+    with linked(server) as (proxy, client, server_end):
+        proxy.bytes_per_second = 10.0
+        client.sendall(bytes(1000))
+        proxy.bytes_per_second = None
+        with server_end.makefile("rb") as stream:
+            assert len(stream.read(1000)) == 1000
 
 
 @pytest.mark.parametrize("mode", [Mode.CLIENT_GONE, Mode.SERVER_GONE])

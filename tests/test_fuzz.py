@@ -24,6 +24,7 @@ COUNTERS = (
     "facewire_objects_refused_total",
     "facewire_messages_dropped_total",
     "facewire_messages_turned_away_total",
+    "facewire_messages_handed_back_total",
 )
 """Counters for the possible results of a message in the sink. Each message increments exactly one of them."""
 MAX_IN_FLIGHT = 128

@@ -2,9 +2,10 @@
 
 import bisect
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from wire.mqtt.connection import Message
+from wire.mqtt.properties import Properties
 from wire.process.congestion import Flight
 
 _Key = tuple[str, bytes]
@@ -52,10 +53,10 @@ class HeldMessages:
         return len(self._underway)
 
     def find_copy(self, message: Message) -> Held | None:
-        """Return the held message of which ``message`` is a copy: same topic, correlation data and payload."""
+        """Return the held message of which ``message`` is a copy: all is the same but the message expiry."""
         key = _key_of(message)
         held = None if key is None else self._by_key.get(key)
-        return held if held is not None and held.message.payload == message.payload else None
+        return held if held is not None and _contents_of(held.message) == _contents_of(message) else None
 
     def add(self, message: Message, topic: str) -> None:
         """Add a message that waits."""
@@ -99,6 +100,13 @@ class HeldMessages:
 
 
 def _key_of(message: Message) -> _Key | None:
-    """Return what a message and its copies have in common; None if copies of it cannot be recognised."""
+    """Return topic and id of a face; None if a message is not a face, so that its copies cannot be recognised."""
     number = message.properties.correlation_data
-    return None if number is None or message.qos == 0 else (message.topic, number)
+    if not number or message.qos == 0:
+        return None
+    is_face = ("id", number.decode("ascii", "replace")) in message.properties.user_properties
+    return (message.topic, number) if is_face else None
+
+
+def _contents_of(message: Message) -> tuple[bytes, Properties]:
+    return message.payload, replace(message.properties, message_expiry_seconds=None)

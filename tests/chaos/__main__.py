@@ -14,7 +14,8 @@ from pathlib import Path
 from types import FrameType
 
 from demo.program import ROOT, find_program
-from tests.chaos.faults import KINDS, plan
+from tests.chaos.faults import KINDS, plan, possible
+from tests.chaos.inject import Injector
 from tests.chaos.report import Report
 from tests.chaos.run import Run
 from tests.chaos.site import Site
@@ -32,13 +33,16 @@ def main(arguments: Sequence[str]) -> int:
     folder = ROOT / "build" / "chaos" / str(options.seed)
     shutil.rmtree(folder, ignore_errors=True)
     print(f"seed {options.seed}, logs in {folder.relative_to(ROOT)}", flush=True)
+    kinds, notices = possible(options.only)
+    print(*notices, sep="\n", end="\n" if notices else "", flush=True)
     began_at = time.monotonic()
     with Site(folder, options.seed) as site:
         site.start()
-        faults = plan(options.seed, options.faults, options.longest, options.only)
-        run = Run(site, faults, options.faces)
+        faults = plan(options.seed, options.faults, options.longest, kinds)
+        injector = Injector(site, options.seed)
+        run = Run(site, injector, faults, options.faces)
         run.run()
-        report = Report.of(options.seed, time.monotonic() - began_at, site, run)
+        report = Report.of(options.seed, time.monotonic() - began_at, site, run, injector.flipped)
     report.show()
     report.save(folder / "result.json")
     if report.passed:
@@ -77,7 +81,7 @@ def _kinds(text: str) -> tuple[str, ...]:
 
 def _delete_data(folder: Path) -> None:
     """Delete the objects and pictures of a successful run. Keep its logs and its result."""
-    for name in ("s3", "pictures", "empty"):
+    for name in ("s3", "pictures"):
         shutil.rmtree(folder / name, ignore_errors=True)
 
 

@@ -1,23 +1,31 @@
 """The kinds of faults, and a reproducible random plan of faults."""
 
 import random
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from enum import StrEnum
 
+from tests.chaos import clock, disk
 from tests.chaos.proxy import Mode
 from tests.chaos.s3proxy import Answer, S3Fault
 
-KILLS: Mapping[str, tuple[str, ...]] = {
+DEVICES = ("jetson-1", "jetson-2", "jetson-3")
+
+EDGE_KILLS: Mapping[str, tuple[str, ...]] = {
     "kill-detector": ("detector",),
     "kill-local-broker": ("local-broker",),
     "kill-forwarder": ("forwarder",),
+    "power-cut": ("detector", "local-broker", "forwarder"),
+}
+"""Programs of one device that are killed with SIGKILL at the same time. ``detector``: one process for each camera."""
+
+CLOUD_KILLS: Mapping[str, tuple[str, ...]] = {
     "kill-cloud-broker": ("cloud-broker",),
     "kill-sink": ("s3sink",),
     "kill-s3": ("s3",),
-    "power-cut": ("detector", "local-broker", "forwarder"),
     "cloud-cut": ("cloud-broker", "s3sink"),
 }
-"""Programs that are killed with SIGKILL at the same time."""
+"""Programs in the cloud that are killed with SIGKILL at the same time."""
 
 LINKS: Mapping[str, tuple[Mode, ...]] = {
     "wan-cut": (Mode.CUT,),
@@ -26,8 +34,9 @@ LINKS: Mapping[str, tuple[Mode, ...]] = {
     "wan-delay": (Mode.DELAY,),
     "wan-half-open": (Mode.CLIENT_GONE, Mode.SERVER_GONE),
     "wan-one-way": (Mode.UP_LOST, Mode.DOWN_LOST),
+    "wan-narrow": (Mode.PASS,),
 }
-"""Modes of the link between forwarder and cloud. One of them is drawn."""
+"""Modes of the link between a device and the cloud. One of them is drawn."""
 
 ANSWERS: Mapping[str, Answer] = {
     "s3-500": Answer.INTERNAL_ERROR,
@@ -37,20 +46,63 @@ ANSWERS: Mapping[str, Answer] = {
     "s3-403": Answer.ACCESS_DENIED,
     "s3-no-such-bucket": Answer.NO_SUCH_BUCKET,
     "s3-conflict": Answer.CONFLICT,
+    "s3-400": Answer.REQUEST_TIMEOUT,
+    "s3-408": Answer.REQUEST_TIMEOUT_408,
+    "s3-412": Answer.PRECONDITION_FAILED,
+    "s3-429": Answer.TOO_MANY_REQUESTS,
+    "s3-501": Answer.NOT_IMPLEMENTED,
+    "s3-304": Answer.NOT_MODIFIED,
+    "s3-truncated": Answer.TRUNCATED,
+    "s3-slow": Answer.SLOW,
 }
 """Wrong responses of S3."""
 
-KINDS = (*KILLS, *LINKS, *ANSWERS)
+DISK_FULL, DISK_READ_ONLY, OUTBOX_BIT = "disk-full", "disk-read-only", "outbox-bit"
+CLOCK_STEP, CLOCK_1970 = "clock-step", "clock-1970"
 
-WAN, S3_LINK = "wan", "s3-link"
+KINDS = (
+    *EDGE_KILLS,
+    *CLOUD_KILLS,
+    *LINKS,
+    *ANSWERS,
+    DISK_FULL,
+    DISK_READ_ONLY,
+    OUTBOX_BIT,
+    CLOCK_STEP,
+    CLOCK_1970,
+)
+
+WAN, OBJECTS, DISK, CLOCK, DETECTOR = "wan", "objects", "disk", "clock", "detector"
+"""What a fault affects of a device. ``objects``: the objects of the device in S3."""
 _MAX_DEAD_SECONDS = 3.0
 _MIN_BAD_SECONDS = 1.0
 _GAP_SECONDS = (0.2, 2.0)
 _CALM_SECONDS = (0.5, 5.0)
 _MAX_BURST = 6
 _LATENCY_SECONDS = (0.05, 2.0)
+_NARROW_BYTES_PER_SECOND = (4_000.0, 50_000.0)
+"""32 to 400 kbit/s."""
+_MIN_RESTART_SECONDS = 8.0
+"""Minimum duration of a fault that begins with a start of the detectors, so that they store faces during it."""
+_STEP_SECONDS = (-3600.0, -90.0, -1.0, 1.0, 90.0, 3600.0)
 _ALL_REQUESTS, _AFTER = 2 / 3, 1 / 3
-"""Probability that an S3 fault affects all requests, and that it occurs after S3 has executed the request."""
+"""Probability that an S3 fault affects all requests of its scope, and that it occurs after S3 has executed them."""
+_ALL_LINKS, _ALL_KEYS = 1 / 4, 1 / 2
+"""Probability that a fault affects the links of all devices, or the objects of all devices."""
+_SLOW_SECONDS = (1.0, 15.0)
+"""Time that a slow response takes. The sink waits up to 10 s for a response."""
+_PERSISTENT, _PERSISTENT_SECONDS = 1 / 20, (45.0, 75.0)
+"""Probability and duration of an S3 fault that exceeds every time limit of the sink. Only in runs with long faults."""
+_MIN_LONGEST_SECONDS = 20.0
+"""Faults are long if the longest one may take this long."""
+
+
+class Scope(StrEnum):
+    """The objects that an S3 fault affects."""
+
+    ALL = "all keys"
+    DEVICE = "one device"
+    KEY = "one key"
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,34 +111,49 @@ class Fault:
 
     kind: str
     seconds: float
-    """Time until the fault is cleared: killed programs are restarted, a link or S3 works again."""
+    """Time until the fault is cleared: killed programs are restarted, a link, a disk, a clock or S3 works again."""
     gap_seconds: float
     """Time until the next fault of the same burst."""
     calm_seconds: float
     """Time from the recovery after a burst to the next burst."""
     last_of_burst: bool = False
     """Whether all faults are cleared, and the pipeline has recovered, before the next fault."""
+    devices: tuple[str, ...] = ()
+    """The affected devices."""
     mode: Mode = Mode.PASS
     latency_seconds: float = 0.0
+    bytes_per_second: float | None = None
     s3_fault: S3Fault | None = None
+    scope: Scope = Scope.ALL
     order: tuple[str, ...] = ()
     """Order in which killed programs are restarted."""
+    offset_seconds: float = 0.0
+    """Step of the clock."""
+
+    @property
+    def killed(self) -> frozenset[str]:
+        """The programs that stay killed until the fault is cleared."""
+        return self.targets if self.kind in (*EDGE_KILLS, *CLOUD_KILLS) else frozenset()
 
     @property
     def targets(self) -> frozenset[str]:
-        """The affected programs or links."""
-        return targets_of(self.kind)
+        """The affected programs, links, disks and clocks."""
+        return targets_of(self.kind, self.devices)
 
     def __str__(self) -> str:
-        parts = [f"{self.seconds:.1f} s"]
+        parts = [f"{self.seconds:.1f} s", "all devices" if self.devices == DEVICES else " ".join(self.devices)]
         if self.mode is Mode.DELAY:
             parts.append(f"{self.latency_seconds:.2f} s delay each way")
         elif self.kind in LINKS and len(LINKS[self.kind]) > 1:
             parts.append(self.mode.value)
+        if self.bytes_per_second is not None:
+            parts.append(f"{self.bytes_per_second / 125:.0f} kbit/s")
         if self.s3_fault is not None:
-            parts.append(f"{self.s3_fault.share:.0%} of the requests")
+            parts.append(f"{self.s3_fault.share:.0%} of the requests for {self.scope}")
             parts.append("after execution" if self.s3_fault.after else "not executed")
-        return ", ".join(parts)
+        if self.kind == CLOCK_STEP:
+            parts.append(f"{self.offset_seconds:+.0f} s")
+        return ", ".join(filter(None, parts))
 
 
 def plan(seed: int, count: int, longest_seconds: float, kinds: Collection[str] = KINDS) -> list[Fault]:
@@ -97,10 +164,11 @@ def plan(seed: int, count: int, longest_seconds: float, kinds: Collection[str] =
     Args:
         seed: seed of the random generator; the same seed gives the same plan.
         count: number of faults.
-        longest_seconds: maximum duration of a link or S3 fault.
+        longest_seconds: maximum duration of a fault of a link, a disk, a clock or S3. From 20 s on, a few S3 faults
+            last longer.
         kinds: the kinds to draw from.
     """
-    rng = random.Random(seed)
+    rng, where = random.Random(seed), random.Random(f"places {seed}")
     deck: list[str] = []
     faults: list[Fault] = []
     while len(faults) < count:
@@ -109,32 +177,82 @@ def plan(seed: int, count: int, longest_seconds: float, kinds: Collection[str] =
         while len(burst) < max_faults:
             deck = deck or rng.sample(sorted(kinds), len(kinds))
             used_targets = {target for fault in burst for target in fault.targets}
-            kind = next((kind for kind in deck if not used_targets & targets_of(kind)), None)
-            if kind is None:
+            drawn = [(kind, _draw_devices(where, kind)) for kind in deck]
+            free = [(kind, devices) for kind, devices in drawn if not used_targets & targets_of(kind, devices)]
+            if not free:
                 break
+            kind, devices = free[0]
             deck.remove(kind)
-            burst.append(_draw(rng, kind, longest_seconds))
-        burst.sort(key=lambda fault: fault.kind in KILLS)  # kill last, while earlier faults block faces in flight
+            burst.append(_draw(rng, where, kind, devices, longest_seconds))
+        burst.sort(key=lambda fault: fault.kind in (*EDGE_KILLS, *CLOUD_KILLS))  # while others block faces in flight
         faults += [*burst[:-1], replace(burst[-1], last_of_burst=True)]
     return faults
 
 
-def targets_of(kind: str) -> frozenset[str]:
-    """Return the programs or links that a kind of fault affects."""
-    if kind in KILLS:
-        return frozenset(KILLS[kind])
-    return frozenset((WAN if kind in LINKS else S3_LINK,))
+def targets_of(kind: str, devices: Sequence[str]) -> frozenset[str]:
+    """Return the programs, links, disks and clocks that a kind of fault affects on these devices."""
+    if kind in CLOUD_KILLS:
+        return frozenset(CLOUD_KILLS[kind])
+    parts: tuple[str, ...] = (WAN,)
+    if kind in ANSWERS:
+        parts = (OBJECTS,)
+    elif kind in EDGE_KILLS:
+        parts = EDGE_KILLS[kind]
+    elif kind == DISK_FULL:
+        parts = (DISK,)
+    elif kind == DISK_READ_ONLY:
+        parts = (DISK, DETECTOR)
+    elif kind == OUTBOX_BIT:
+        parts = (DISK, DETECTOR, WAN)
+    elif kind == CLOCK_STEP:
+        parts = (CLOCK,)
+    elif kind == CLOCK_1970:
+        parts = (CLOCK, DETECTOR)
+    return frozenset(f"{device}/{part}" for device in devices for part in parts)
 
 
-def _draw(rng: random.Random, kind: str, longest_seconds: float) -> Fault:
+def possible(kinds: Collection[str]) -> tuple[tuple[str, ...], list[str]]:
+    """Return those of the kinds that are possible on this machine, and a notice for each group that is left out."""
+    notices, impossible = [], set()
+    if not disk.can_mount():
+        impossible |= {DISK_FULL, DISK_READ_ONLY}
+        notices.append("only root may mount: without full and read-only disks")
+    if not clock.is_available():
+        impossible |= {CLOCK_STEP, CLOCK_1970}
+        notices.append("wrong clocks need Linux and a C compiler: without them")
+    return tuple(kind for kind in kinds if kind not in impossible), notices
+
+
+def _draw_devices(rng: random.Random, kind: str) -> tuple[str, ...]:
+    if kind in CLOUD_KILLS:
+        return ()
+    share = {**dict.fromkeys(LINKS, _ALL_LINKS), **dict.fromkeys(ANSWERS, _ALL_KEYS)}.get(kind, 0.0)
+    return DEVICES if rng.random() < share else (rng.choice(DEVICES),)
+
+
+def _draw(
+    rng: random.Random, where: random.Random, kind: str, devices: tuple[str, ...], longest_seconds: float
+) -> Fault:
     gap_seconds, calm_seconds = rng.uniform(*_GAP_SECONDS), rng.uniform(*_CALM_SECONDS)
-    if kind in KILLS:
-        order = tuple(rng.sample(KILLS[kind], len(KILLS[kind])))
-        return Fault(kind, rng.uniform(0, _MAX_DEAD_SECONDS), gap_seconds, calm_seconds, order=order)
-    seconds = rng.uniform(_MIN_BAD_SECONDS, longest_seconds)
+    programs = EDGE_KILLS.get(kind) or CLOUD_KILLS.get(kind)
+    if programs:
+        order = tuple(rng.sample(programs, len(programs)))
+        return Fault(kind, rng.uniform(0, _MAX_DEAD_SECONDS), gap_seconds, calm_seconds, devices=devices, order=order)
+    fault = Fault(kind, rng.uniform(_MIN_BAD_SECONDS, longest_seconds), gap_seconds, calm_seconds, devices=devices)
     if kind in LINKS:
         mode, latency_seconds = rng.choice(LINKS[kind]), rng.uniform(*_LATENCY_SECONDS)
-        return Fault(kind, seconds, gap_seconds, calm_seconds, mode=mode, latency_seconds=latency_seconds)
-    share = 1.0 if rng.random() < _ALL_REQUESTS else rng.uniform(0.2, 1.0)
-    s3_fault = S3Fault(ANSWERS[kind], after=rng.random() < _AFTER, share=share)
-    return Fault(kind, seconds, gap_seconds, calm_seconds, s3_fault=s3_fault)
+        rate = rng.uniform(*_NARROW_BYTES_PER_SECOND) if kind == "wan-narrow" else None
+        return replace(fault, mode=mode, latency_seconds=latency_seconds, bytes_per_second=rate)
+    if kind in ANSWERS:
+        share = 1.0 if rng.random() < _ALL_REQUESTS else rng.uniform(0.2, 1.0)
+        after = rng.random() < _AFTER
+        s3_fault = S3Fault(ANSWERS[kind], after, share, seconds=where.uniform(*_SLOW_SECONDS))
+        scope = Scope.ALL if devices == DEVICES else where.choice((Scope.DEVICE, Scope.KEY))
+        if longest_seconds >= _MIN_LONGEST_SECONDS and where.random() < _PERSISTENT:
+            fault = replace(fault, seconds=where.uniform(*_PERSISTENT_SECONDS))
+        return replace(fault, s3_fault=s3_fault, scope=scope)
+    if kind == CLOCK_STEP:
+        return replace(fault, offset_seconds=rng.choice(_STEP_SECONDS))
+    if kind in (DISK_READ_ONLY, CLOCK_1970):
+        return replace(fault, seconds=max(fault.seconds, _MIN_RESTART_SECONDS))
+    return replace(fault, seconds=0.0) if kind == OUTBOX_BIT else fault

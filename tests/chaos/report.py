@@ -1,6 +1,8 @@
 """The report of a run: a table of results, and whether the run passed."""
 
 import json
+from collections import Counter, defaultdict
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Self
@@ -9,7 +11,8 @@ from rich.console import Console
 from rich.table import Table
 
 from tests.chaos import ledger
-from tests.chaos.ledger import Balance
+from tests.chaos.journal import ids_in
+from tests.chaos.ledger import Balance, Camera
 from tests.chaos.run import Run
 from tests.chaos.site import Site
 from wire.exit_codes import ExitCode
@@ -34,36 +37,38 @@ class Report:
     """Number of writes that S3 rejected because the object existed. Each one is a face that was sent again."""
     overwritten: list[str]
     """Paths of objects that S3 stored more than once despite If-None-Match."""
+    flipped_bits: int
     restarts: dict[str, int]
     """Number of restarts after a process ended unexpectedly, by name and exit status."""
     failures: list[str]
-    """Failures other than lost, duplicate, altered or foreign objects."""
+    """Failures other than those of the balance."""
 
     @classmethod
-    def of(cls, seed: int, seconds: float, site: Site, run: Run) -> Self:
+    def of(cls, seed: int, seconds: float, site: Site, run: Run, flipped: Counter[Camera]) -> Self:
         """Create the report. The pipeline must be stopped and S3 must be running."""
-        sizes, waiting = ledger.committed(site.outbox)
+        balance, failures = take_stock(site, flipped)
         unexpected_exits = [
             f"{name} ended unexpectedly with {code}, {count} times"
             for (name, code), count in sorted(site.ended.items())
-            if code not in _EXPECTED_EXIT_CODES
+            if not (name == "s3sink" and code in _EXPECTED_EXIT_CODES)
         ]
         return cls(
             seed=seed,
             seconds=seconds,
             faults=dict(run.done),
             recovery_seconds=dict(run.recovery_seconds),
-            balance=ledger.balance(sizes, ledger.objects(site.stack), waiting),
+            balance=balance,
             resent=site.s3.already_there,
-            overwritten=[path for path, count in site.s3.written.items() if count > 1],
+            overwritten=[path for path, count in site.s3.written.items() if count > 1 and ledger.is_face(path)],
+            flipped_bits=flipped.total(),
             restarts={f"{name} ({code})": count for (name, code), count in sorted(site.ended.items())},
-            failures=[*run.failures, *unexpected_exits],
+            failures=[*run.failures, *unexpected_exits, *failures],
         )
 
     @property
     def passed(self) -> bool:
         """Whether each face is stored exactly once and there were no failures."""
-        return self.balance.clean and not self.failures
+        return self.balance.clean and not self.overwritten and not self.failures
 
     def show(self) -> None:
         """Print the tables and all failures."""
@@ -82,8 +87,7 @@ class Report:
         console.print(faces)
         for failure in self.failures:
             console.print(f"[red]{failure}")
-        for name in ("lost", "twice", "altered", "foreign"):
-            ids = getattr(self.balance, name)
+        for name, ids in (*self.balance.problems().items(), ("overwritten", self.overwritten)):
             if ids:
                 more = f" and {len(ids) - _SHOWN_IDS} more" if len(ids) > _SHOWN_IDS else ""
                 console.print(f"[red]{name}: {' '.join(ids[:_SHOWN_IDS])}{more}", soft_wrap=True)
@@ -99,11 +103,46 @@ class Report:
             ("faces committed", str(balance.committed)),
             ("stored", str(balance.stored)),
             ("lost", str(len(balance.lost))),
+            ("lost, and told by the detector (bits flipped)", f"{len(balance.told)} ({self.flipped_bits})"),
             ("stored twice", str(len(balance.twice))),
-            ("altered", str(len(balance.altered))),
-            ("foreign objects", str(len(balance.foreign))),
-            ("still in the outbox", str(balance.waiting)),
-            ("sent again (already in S3)", str(self.resent)),
             ("overwritten in S3", str(len(self.overwritten))),
+            ("altered (by SHA-256)", str(len(balance.altered))),
+            ("in quarantine", str(len(balance.quarantined))),
+            ("other objects", str(len(balance.foreign))),
+            ("under a time before the clock was set", str(len(balance.untrue))),
+            ("receipts without an object", str(len(balance.unfounded))),
+            ("still in an outbox", str(balance.waiting)),
+            ("not taken by an outbox, and told", str(balance.not_stored)),
+            ("sent again (already in S3)", str(self.resent)),
             ("restarts by the supervisor", ", ".join(f"{k} {v}" for k, v in self.restarts.items()) or "0"),
         ]
+
+
+def take_stock(site: Site, flipped: Mapping[Camera, int]) -> tuple[Balance, list[str]]:
+    """Return the balance of all cameras, and the failures that it does not contain."""
+    total, failures = Balance(), []
+    stored = ledger.objects(site.stack)
+    of_cameras = defaultdict(list)
+    for one in stored:
+        of_cameras[ledger.camera_of(one.key)].append(one)
+    for device, camera in site.cameras():
+        entries = [entry for entry in device.journal.read().values() if entry.camera == camera]
+        told = ledger.told_in(device.log(camera))
+        balance = ledger.balance(
+            entries,
+            of_cameras.pop((device.name, camera), []),
+            device.receipts()[camera],
+            told["dropped"] | told["damaged"],
+            len(ids_in(device.outbox(camera)) - told["damaged"]),
+        )
+        bits = flipped.get((device.name, camera), 0)
+        renamed = told["dropped"] - {entry.id for entry in entries}  # captured before the clock was set, then dropped
+        damaged = set(balance.told) - told["dropped"]
+        if len(damaged) > bits + len(renamed):
+            failures.append(f"{device.name}/{camera}: {len(damaged)} faces lost by {bits} flipped bits")
+        if device.journal.repeated:
+            failures.append(f"{device.name}: ids committed more than once: {' '.join(device.journal.repeated)}")
+        total += balance
+    for rest in of_cameras.values():
+        total += ledger.balance((), rest)
+    return total, failures

@@ -1,34 +1,28 @@
-"""The site: the whole pipeline with a fault proxy on the WAN link and in front of S3, and a supervisor."""
+"""The site: three devices and a cloud, with a fault proxy on each link and in front of S3, and a supervisor."""
 
-import os
 import time
 from collections import Counter
-from collections.abc import Collection
-from datetime import datetime
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-import cv2
-import numpy as np
-
-from demo.film import clip
 from demo.ports import HOST
 from demo.program import Program
-from demo.stack import BUCKET, CHAIN, Stack
+from demo.stack import BUCKET, Stack
 from tests.chaos import ledger
-from tests.chaos.faults import ANSWERS, KILLS, LINKS, Fault
-from tests.chaos.proxy import Mode, TcpProxy
+from tests.chaos.device import Device, Plan
+from tests.chaos.faults import DEVICES
+from tests.chaos.ledger import Camera
+from tests.chaos.pictures import make_pictures
 from tests.chaos.s3proxy import S3Proxy
-from wire import face
 
-_FILM = "WolfgangLanger_Pexels.mp4"
-"""A film of one person, with a face in every frame."""
-_FRAMES = 40
-_EMPTY_FRAMES_PER_FACE = 4
-"""Number of frames without a face after each frame with one. It limits the rate to about 20 faces per second."""
-_DETECTOR_NICENESS = 10
-"""The detector would use a whole core, so it gets a lower priority than the other processes."""
+PLANS = (
+    Plan(DEVICES[0], qos=1, cameras={"door": False}),
+    Plan(DEVICES[1], qos=2, cameras={"door": True}),
+    Plan(DEVICES[2], qos=1, cameras={"gate": True, "yard": True}),
+)
 _RESTART_SECONDS = 1.0
 """Delay before a process that ended unexpectedly is restarted, as by Docker Compose."""
 
@@ -38,15 +32,17 @@ class Site:
 
     def __init__(self, folder: Path, seed: int) -> None:
         self.stack = Stack(folder)
-        self.wan = TcpProxy(self.stack.cloud_port)
         self.s3 = S3Proxy(self.stack.s3_port, seed, self._on_written)
-        self.outbox = folder / "outbox.db"
+        self.devices: dict[str, Device] = {}
         self.ended: Counter[tuple[str, int]] = Counter()
-        """Number of unexpected exits by process name and exit status."""
-        self.newest_stored: datetime | None = None
-        """Capture time of the newest face in S3. The capture time of a picture is the time at which it is read."""
+        """Number of unexpected exits by program and exit status."""
+        self._stored_ids: list[tuple[Camera, str]] = []
+        """Faces that were stored and not yet looked up by :meth:`stored_since`. Appended by the proxy's thread."""
+        self._newest: dict[Camera, float] = {}
+        """When the commit of the newest stored face began, on the monotonic clock."""
         self._restart_at: dict[str, float] = {}
-        self._pictures, self._empty = folder / "pictures", folder / "empty"
+        self._unsupervised: tuple[str, ...] = ()
+        self._folder = folder
 
     def __enter__(self) -> Self:
         return self
@@ -54,60 +50,65 @@ class Site:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        for device in self.devices.values():
+            device.close()
         self.stack.end()
-        self.wan.close()
         self.s3.close()
 
     def start(self) -> None:
         """Start all proxies, servers and processes."""
-        self.wan.start()
+        pictures = make_pictures(self._folder / "pictures")
+        for plan in PLANS:
+            self.devices[plan.name] = Device(plan, self.stack, pictures)
         self.s3.start()
-        make_pictures(self._pictures, self._empty)
-        ledger.install(self.outbox)
-        self.stack.start_servers()
-        for name in ("s3sink", "forwarder", "detector"):
+        self.stack.start_s3()
+        self.stack.make_bucket()
+        for name in ("cloud-broker", "s3sink"):
             self.launch(name)
+        for device in self.devices.values():
+            device.start()
 
-    def launch(self, name: str) -> Program:
-        """Start or restart a server or a process."""
-        if name == "s3":
-            return self.stack.start_s3()
-        if name in ("local-broker", "cloud-broker"):
-            return self.stack.start_broker(name)
-        if name == "detector":
-            return self._launch_detector(self._pictures, loop=True)
-        if name == "forwarder":
-            return self.stack.start(name, CLOUD_MQTT_PORT=str(self.wan.port))
-        return self.stack.start(name, AWS_ENDPOINT_URL_S3=f"http://{HOST}:{self.s3.port}")
+    def cameras(self) -> Iterator[tuple[Device, str]]:
+        """Yield each device with each of its cameras."""
+        for device in self.devices.values():
+            for camera in device.cameras:
+                yield device, camera
 
-    def inject(self, fault: Fault) -> None:
-        """Inject a fault."""
-        if fault.kind in KILLS:
-            programs = [self.stack.programs[name] for name in KILLS[fault.kind]]
-            for program in programs:  # kill all at the same time before waiting for any of them
-                assert program.process is not None
-                program.process.kill()
-            for program in programs:
-                program.kill()
-        elif fault.kind in LINKS:
-            self.wan.latency_seconds = fault.latency_seconds
-            self.wan.mode = fault.mode
-        elif fault.kind in ANSWERS:
-            self.s3.fault = fault.s3_fault
+    def launch(self, name: str) -> None:
+        """Start or restart a program, such as ``s3sink`` or ``jetson-1/forwarder``."""
+        device, _, program = name.rpartition("/")
+        if device:
+            self.devices[device].launch(program)
+        elif name == "s3":
+            self.stack.start_s3()
+        elif name == "cloud-broker":
+            self.stack.start_broker(name)
+        else:
+            self.stack.start(name, AWS_ENDPOINT_URL_S3=f"http://{HOST}:{self.s3.port}")
 
-    def clear(self, fault: Fault) -> None:
-        """Clear a fault: restart killed programs, and restore the link or S3."""
-        for name in fault.order:
-            self.launch(name)
-        if fault.kind in LINKS:
-            self.wan.mode = Mode.PASS
-        elif fault.kind in ANSWERS:
-            self.s3.fault = None
+    def kill(self, names: Collection[str]) -> None:
+        """Kill programs in the cloud with SIGKILL, all at the same time."""
+        for name in names:
+            process = self.stack.programs[name].process
+            assert process is not None
+            process.kill()
+        for name in names:
+            self.stack.programs[name].kill()
+
+    @contextmanager
+    def unsupervised(self, name: str) -> Iterator[None]:
+        """Do not restart a program while the context is entered. A device's ``detector`` stands for all of them."""
+        self._unsupervised += (name,)
+        try:
+            yield
+        finally:
+            self._unsupervised = tuple(one for one in self._unsupervised if one != name)
 
     def supervise(self, except_for: Collection[str]) -> None:
         """Restart programs that ended unexpectedly, ``except_for`` those that a fault has killed."""
-        for name, program in list(self.stack.programs.items()):
-            if name in except_for or program.running:
+        for name, program in self.programs().items():
+            is_killed = any(name == one or name.startswith(f"{one}-") for one in (*except_for, *self._unsupervised))
+            if is_killed or program.running:
                 self._restart_at.pop(name, None)
             elif name not in self._restart_at:
                 self.ended[name, program.wait(0)] += 1
@@ -116,54 +117,35 @@ class Site:
                 del self._restart_at[name]
                 self.launch(name)
 
-    def stop_camera(self) -> int:
-        """Stop the detector and return its exit status."""
-        return self.stack.programs["detector"].stop(30)
+    def programs(self) -> Mapping[str, Program]:
+        """Return all programs by name."""
+        edge = {
+            f"{device.name}/{name}": program
+            for device in self.devices.values()
+            for name, program in device.programs.items()
+        }
+        return {**self.stack.programs, **edge}
 
-    def drain(self) -> Program:
-        """Start a detector on a picture without a face. It ends once the outbox is empty."""
-        return self._launch_detector(self._empty, loop=False)
+    def stored_since(self, began_at: float) -> set[Camera]:
+        """Return the cameras of which a face is in S3 whose commit began after ``began_at`` (monotonic clock)."""
+        stored, self._stored_ids = self._stored_ids, []
+        for device in self.devices.values():
+            entries = device.journal.read()
+            for camera, face_id in stored:
+                if camera[0] == device.name and face_id in entries:
+                    self._newest[camera] = max(self._newest.get(camera, 0.0), entries[face_id].seconds)
+        return {camera for camera, seconds in self._newest.items() if seconds > began_at}
 
-    def stop_pipeline(self) -> dict[str, int]:
-        """Stop forwarder and sink gracefully and return their exit statuses."""
-        return {name: self.stack.programs[name].stop() for name in CHAIN if name != "detector"}
+    def show_nobody(self) -> None:
+        """Let all cameras see nobody, so that the outboxes become empty while the detectors run."""
+        for device in self.devices.values():
+            device.show_nobody()
 
-    def _launch_detector(self, pictures: Path, *, loop: bool) -> Program:
-        program = self.stack.start(
-            "detector",
-            CAMERA_SOURCE=str(pictures),
-            CAMERA_LOOP=str(loop).lower(),
-            FACE_INTERVAL="0",
-            OPENCV_FOR_THREADS_NUM="1",
-        )
-        os.setpriority(os.PRIO_PROCESS, program.pid, _DETECTOR_NICENESS)
-        return program
+    def stop_cloud(self) -> dict[str, int]:
+        """Stop the sink gracefully and return its exit status."""
+        return {"s3sink": self.stack.programs["s3sink"].stop(30)}
 
     def _on_written(self, path: str) -> None:
-        face_id = ledger.id_of(path.removeprefix(f"/{BUCKET}/"))
-        if face_id is not None:
-            captured_at = face.time_of_id(face_id)
-            self.newest_stored = max(captured_at, self.newest_stored or captured_at)
-
-
-def make_pictures(folder: Path, empty: Path) -> None:
-    """Fill one folder with frames of a film, and another one with a picture without a face.
-
-    The source is a folder of pictures instead of the film, because the capture time of a picture is the time at which
-    it is read. The id of a face in S3 then gives its age.
-    """
-    for created in (folder, empty):
-        created.mkdir(parents=True)
-    capture = cv2.VideoCapture(str(clip(_FILM)))
-    step = int(capture.get(cv2.CAP_PROP_FRAME_COUNT)) // _FRAMES
-    number = 0
-    for _ in range(_FRAMES):
-        capture.set(cv2.CAP_PROP_POS_FRAMES, number // (1 + _EMPTY_FRAMES_PER_FACE) * step)
-        read, image = capture.read()
-        if not read:
-            raise ValueError(f"{_FILM}: expected {_FRAMES * step} frames or more")
-        for picture in (image, *[np.full_like(image, 127)] * _EMPTY_FRAMES_PER_FACE):
-            cv2.imwrite(str(folder / f"{number:04d}.jpg"), picture)
-            number += 1
-    capture.release()
-    cv2.imwrite(str(empty / "nobody.jpg"), np.full((360, 640, 3), 127, np.uint8))
+        name = ledger.name_of(path.removeprefix(f"/{BUCKET}/"))
+        if name is not None:
+            self._stored_ids.append(name)
