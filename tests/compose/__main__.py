@@ -17,8 +17,8 @@ from rich.table import Table
 from demo.film import FilmMissing, pan_film
 from demo.program import ROOT
 from demo.stack import CAMERA
-from tests.chaos.site import make_pictures
 from tests.compose import bases, engine
+from tests.compose.media import make_pictures
 from tests.compose.shell import Failed, as_root, attempt, run
 from tests.compose.site import (
     CAMERA_CONTAINER,

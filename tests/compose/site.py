@@ -8,8 +8,9 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from cloud.s3sink.store_check import is_store_check
 from demo.program import ROOT
-from tests.chaos import ledger
+from tests.compose import ledger
 from tests.compose.shell import Failed, run
 
 SERVICES = {"edge": ("broker", "detector", "forwarder"), "cloud": ("pki", "broker", "s3sink", "seaweedfs")}
@@ -153,7 +154,7 @@ class Site:
 
     def install_ledger(self) -> None:
         """Create an outbox in the edge's new volume, with a trigger that records every committed face."""
-        self._run_with_outbox(_INSTALL, ledger._TRIGGER)
+        self._run_with_outbox(_INSTALL, ledger.TRIGGER)
 
     def read_ledger(self) -> tuple[dict[str, int], int]:
         """Return the size in bytes of each committed face, by id, and the number of faces still in the outbox.
@@ -167,9 +168,9 @@ class Site:
         return sizes, waiting
 
     def objects(self) -> list[tuple[str, int]]:
-        """Return key and size in bytes of every object in the bucket, listed in the sink's container."""
+        """Return key and size in bytes of every message in the bucket, listed in the sink's container."""
         listed = self.compose("cloud", "exec", "-T", "s3sink", "python", "-c", _LIST)
-        return [(key, size) for key, size in json.loads(listed)]
+        return [(key, size) for key, size in json.loads(listed) if not is_store_check(key)]
 
     def metric(self, side: str, service: str, name: str) -> float:
         """Return the value of a service's metric, summed over all labels."""
