@@ -31,6 +31,8 @@ PROGRAMS: dict[str, type[Settings] | None] = {
     "tests.audit": None,
     "tests.chaos": None,
     "tests.compose": None,
+    "tests.mutants": None,
+    "tests.s3_answers": None,
     "benchmarks.backlog": None,
     "benchmarks.broker_durability": None,
     "benchmarks.detector_comparison": None,
@@ -38,6 +40,7 @@ PROGRAMS: dict[str, type[Settings] | None] = {
     "benchmarks.pipeline": None,
     "benchmarks.startup": None,
     "benchmarks.still_scene": None,
+    "benchmarks.thin_link": None,
 }
 
 
@@ -55,7 +58,7 @@ def test_program_list_contains_every_executable_module():
     paths = [path for top in tops for path in (ROOT / top).rglob("*.py")]
     runnable = {path for path in paths if '\nif __name__ == "__main__":' in path.read_text()}
     names = {".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__main__") for path in runnable}
-    assert names == {*PROGRAMS, "benchmarks.peers"}  # benchmarks.detector_comparison runs the peers
+    assert names == {*PROGRAMS, "benchmarks.peers", "tests.chaos.journal"}  # started by other programs only
 
 
 @pytest.mark.parametrize("module", PROGRAMS)

@@ -1,12 +1,13 @@
 """The sink's fair queue."""
 
+import math
 import threading
 import time
 
 import pytest
 
 from cloud.s3sink import device_queue
-from cloud.s3sink.device_queue import Entry
+from cloud.s3sink.device_queue import DeviceQueue, Entry
 from cloud.s3sink.fair_queue import FairQueue
 from demo.program import await_true
 
@@ -199,3 +200,21 @@ def test_a_message_can_be_withdrawn_unless_a_worker_has_it():
     assert queue.span == 1
     assert serve(queue, 1) == [second.item]
     assert (queue.count, queue.size, queue.span) == (0, 0, 0)
+
+
+def test_an_outage_is_probed_and_not_hammered():
+    """However many messages of a device wait, they share the wait between two attempts."""
+    queue: DeviceQueue[int] = DeviceQueue("jetson-1", 16)
+    for number in range(100):
+        queue.add(Entry(number, queue, 1, 0.0, number))
+    attempts: list[float] = []
+    for step in range(12_000):
+        now = step / 20
+        while (entry := queue.take(now, free_workers=16)) is not None:
+            attempts.append(now)
+            queue.note_failure(entry, now)
+            queue.delay(entry, now)
+    assert queue.dues()[1] == math.inf, "every message has been tried"
+    assert sum(moment > 540 for moment in attempts) < 100, "within a minute; one attempt of each in 5 s would be 1,200"
+    queue.note_success(600.0)
+    assert queue.take(600.0, free_workers=16) is not None

@@ -61,8 +61,10 @@ class DeviceQueue(Generic[T]):
         """When S3 last accepted an object of this device, on the monotonic clock."""
         self.failing = 0
         """Number of first attempts that have failed since the last success."""
+        self._failures = 0
+        """Number of attempts that have failed since the last success."""
         self._workers = self._limit = float(workers)
-        self._paused_until = -math.inf
+        self._paused_until = self._retries_paused_until = -math.inf
         self._fresh: deque[Entry[T]] = deque()
         self._delayed: list[tuple[float, int, Entry[T]]] = []
         """A heap: when the next attempt is due, a number that breaks ties, and the message."""
@@ -78,7 +80,7 @@ class DeviceQueue(Generic[T]):
         if self.busy >= allowed:
             return None
         self._discard_withdrawn()
-        is_due = self._delayed and self._delayed[0][0] <= now
+        is_due = self._delayed and max(self._delayed[0][0], self._retries_paused_until) <= now
         if is_due and self.busy_retries < max(1, allowed // 2):
             entry = heapq.heappop(self._delayed)[2]
             entry.is_retry = True
@@ -95,22 +97,31 @@ class DeviceQueue(Generic[T]):
     def dues(self) -> tuple[float, float]:
         """Return when the next message to retry and the next new one are due; infinity if there is none."""
         self._discard_withdrawn()
-        return self._delayed[0][0] if self._delayed else math.inf, self._paused_until if self._fresh else math.inf
+        retry_due = max(self._delayed[0][0], self._retries_paused_until) if self._delayed else math.inf
+        return retry_due, self._paused_until if self._fresh else math.inf
 
     def note_success(self, now: float) -> None:
         """Note that S3 has accepted an object. After a failure, every message is tried again at once."""
         self.accepted_at = now
         self._limit = min(self._workers, self._limit + 1)
+        self._failures, self._retries_paused_until = 0, -math.inf
         if self.failing:
             self.failing, self._paused_until = 0, -math.inf
             self._delayed = [(now, number, entry) for _, number, entry in self._delayed]  # equal times: still a heap
             heapq.heapify(self._delayed)
 
     def note_failure(self, entry: Entry[T], now: float) -> None:
-        """Note that a write failed. If several first attempts fail, new messages wait, too."""
+        """Note that a write failed. The messages to retry wait together: an outage is probed by one of them at a time.
+
+        If several first attempts fail, new messages wait, too.
+        """
         self._limit = max(min(_MIN_WRITES, self._workers), self._limit / 2)
         entry.failed_at = now
         entry.failures += 1
+        self._failures += 1
+        if self._failures > 1:
+            wait = delay_seconds(self._failures, INITIAL_RETRY_SECONDS, MAX_RETRY_SECONDS)
+            self._retries_paused_until = now + wait
         if entry.failures == 1:
             self.failing += 1
             if self.failing > 1:
