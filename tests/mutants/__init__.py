@@ -1,0 +1,1 @@
+"""Mutants: deliberate defects, each of which must be caught by a named test."""

@@ -1,0 +1,416 @@
+"""The mutants. Each old text must occur exactly once in its file; ``tests/test_mutants.py`` checks that."""
+
+from tests.mutants.mutant import Edit, Mutant
+
+_OUTBOX_FILE = "edge/detector/delivery/storage/file.py"
+_ROW = "edge/detector/delivery/storage/row.py"
+_TABLE = "edge/detector/delivery/storage/table.py"
+_COMMITS = "edge/detector/delivery/storage/commits.py"
+_DELIVERY = "edge/detector/delivery/delivery.py"
+_DISPATCHER = "edge/detector/delivery/dispatcher.py"
+_UNDERWAY = "edge/detector/delivery/underway.py"
+_RELAY = "edge/forwarder/relay.py"
+_HELD = "edge/forwarder/held.py"
+_SINK = "cloud/s3sink/sink.py"
+_OBJECTS = "cloud/s3sink/objects.py"
+_BUCKET = "cloud/s3sink/bucket.py"
+_ANSWERS = "cloud/s3sink/answers.py"
+_FACE = "wire/face.py"
+_TOPICS = "wire/topics.py"
+_CONNECTION = "wire/mqtt/connection.py"
+
+OUTBOX_MUTANTS = (
+    Mutant(
+        "the outbox does not sync its commits",
+        (
+            Edit(
+                _OUTBOX_FILE,
+                '            self.database.execute("PRAGMA synchronous = FULL")\n',
+                '            self.database.execute("PRAGMA synchronous = OFF")\n',
+            ),
+        ),
+        "tests/test_custody.py::test_each_commit_is_on_disk_before_it_is_confirmed",
+        quick=True,
+    ),
+    Mutant(
+        "the outbox stores zeros instead of the end of the JPEG",
+        (Edit(_ROW, "encode(made).pack(), made.jpeg, None", "encode(made).pack(), made.jpeg[:-38] + bytes(38), None"),),
+        "tests/test_outbox.py::test_a_face_is_read_as_it_was_stored",
+    ),
+    Mutant(
+        "the outbox does not check the digest of a row",
+        (Edit(_ROW, "if self.digest is not None and self.digest != digest_of(self):", "if self.digest == b'':"),),
+        "tests/test_outbox_damage.py::test_a_damaged_row_is_set_aside_for_good",
+    ),
+    Mutant(
+        "a receipt for another camera deletes a face",
+        (
+            Edit(
+                _TABLE,
+                "DELETE FROM faces WHERE id = ? AND camera = ? RETURNING",
+                "DELETE FROM faces WHERE id = ? AND ? <> 0 RETURNING",
+            ),
+        ),
+        "tests/test_outbox.py::test_a_face_is_deleted_only_by_a_receipt_for_its_camera",
+    ),
+    Mutant(
+        "the outbox grows beyond its limit",
+        (
+            Edit(
+                _COMMITS,
+                "is_above = storage.bytes - removed.bytes + needed > self._max_bytes",
+                "is_above = storage.bytes - removed.bytes + needed > 2 * self._max_bytes",
+            ),
+        ),
+        "tests/test_outbox.py::test_when_it_is_full_the_oldest_faces_are_dropped_and_counted",
+    ),
+    Mutant(
+        "dropped faces are not counted",
+        (Edit(_COMMITS, "        storage.dropped += len(dropped)\n", ""),),
+        "tests/test_outbox.py::test_when_it_is_full_the_oldest_faces_are_dropped_and_counted",
+    ),
+)
+
+DELIVERY_MUTANTS = (
+    Mutant(
+        "a PUBACK of the local broker deletes a face",
+        (
+            Edit(
+                _DELIVERY,
+                "self._stop.guard(lambda done: _log_refusal(face.id, done.exception())))\n",
+                "lambda done: self._dispatcher.on_receipt(face.id, face.camera))\n"
+                "        future.add_done_callback(lambda done: self._wake.set())\n",
+            ),
+        ),
+        "tests/test_custody.py::test_a_puback_deletes_nothing",
+        quick=True,
+    ),
+    Mutant(
+        "an overdue face is not sent again",
+        (Edit(_DISPATCHER, "            self._underway.expire()\n", ""),),
+        "tests/test_dispatcher.py::test_an_overdue_face_is_sent_again_after_growing_waits",
+    ),
+    Mutant(
+        "faces are not sent again after a reconnection",
+        (Edit(_DISPATCHER, "                self._underway.hurry()\n", "                pass\n"),),
+        "tests/test_dispatcher.py::test_faces_under_way_are_sent_again_after_a_reconnection",
+    ),
+    Mutant(
+        "faces are sent while the cloud is disconnected",
+        (
+            Edit(
+                _DISPATCHER,
+                "can_send = self._is_link_up and not self._is_cloud_down",
+                "can_send = self._is_link_up",
+            ),
+        ),
+        "tests/test_dispatcher.py::test_nothing_is_sent_while_the_cloud_is_disconnected",
+    ),
+    Mutant(
+        "OUTBOX_WINDOW is ignored",
+        (
+            Edit(
+                _DISPATCHER,
+                "max_messages=window, clock=clock",
+                "max_messages=1000 * window, clock=clock",
+            ),
+        ),
+        "tests/test_dispatcher.py::test_at_most_a_window_is_under_way",
+    ),
+)
+
+FORWARDER_MUTANTS = (
+    Mutant(
+        "the forwarder acknowledges a face before the cloud broker does",
+        (
+            Edit(
+                _RELAY,
+                "        if self._take_over(message, topic):\n            self._source().acknowledge(message)\n",
+                "        self._take_over(message, topic)\n        self._source().acknowledge(message)\n",
+            ),
+        ),
+        "tests/test_forwarder.py::test_a_message_is_acknowledged_after_the_cloud_broker_has_accepted_it",
+        quick=True,
+    ),
+    Mutant(
+        "a face counts as forwarded although nobody is subscribed",
+        (
+            Edit(
+                _RELAY,
+                "            elif done.result() == NO_MATCHING_SUBSCRIBERS:\n",
+                "            elif done.result() == -1:\n",
+            ),
+            Edit(
+                _RELAY,
+                "        is_forwarded = error is None and not is_unheard\n",
+                "        is_unheard = False\n        is_forwarded = error is None\n",
+            ),
+        ),
+        "tests/test_forwarder.py::test_a_face_waits_for_a_subscriber_in_the_cloud",
+    ),
+    Mutant(
+        "a refused face is acknowledged without being counted or logged",
+        (
+            Edit(
+                _RELAY,
+                "            self._refuse(held.message, str(error))\n",
+                "            self._source().acknowledge(held.message)\n",
+            ),
+        ),
+        "tests/test_forwarder.py::test_a_refused_message_is_logged_and_does_not_block_others",
+    ),
+    Mutant(
+        "a receipt for another device deletes a face",
+        (
+            Edit(_TOPICS, "if not cloud_topic.startswith(prefix):", "if prefix is None:"),
+            Edit(_TOPICS, "return cloud_topic.removeprefix(prefix)", 'return cloud_topic.split("/", 2)[2]'),
+            Edit(_TOPICS, 'return to_cloud(device, "receipts/+")', 'return to_cloud("+", "receipts/+")'),
+        ),
+        "tests/test_custody.py::test_a_receipt_for_another_device_is_not_forwarded_even_if_the_broker_delivers_it",
+        quick=True,
+    ),
+)
+
+MQTT_MUTANTS = (
+    Mutant(
+        "a QoS 2 message is confirmed before it is processed",
+        (
+            Edit(
+                _CONNECTION,
+                "        self._on_message(message)\n",
+                "        self.acknowledge(message)\n        self._on_message(message)\n",
+            ),
+        ),
+        "tests/test_session.py::test_a_qos_2_message_is_delivered_again_until_it_is_acknowledged",
+    ),
+    Mutant(
+        "a refused publication counts as accepted",
+        (
+            Edit(
+                _CONNECTION,
+                "    if reason_code >= MIN_FAILURE_CODE:\n        future.set_exception",
+                "    if reason_code > 255:\n        future.set_exception",
+            ),
+        ),
+        "tests/test_session.py::test_publishing_succeeds_only_if_the_broker_accepts_the_message",
+    ),
+    Mutant(
+        "acknowledgements are sent in any order",
+        (
+            Edit(
+                _CONNECTION,
+                "            while self._unacknowledged and self._unacknowledged[0].is_acknowledged:\n"
+                "                first = self._unacknowledged.popleft()\n"
+                "                self._client.acknowledge(first.mid, first.qos)\n",
+                "            self._unacknowledged.remove(message)\n"
+                "            self._client.acknowledge(message.mid, message.qos)\n",
+            ),
+        ),
+        "tests/test_session.py::test_messages_are_acknowledged_in_the_order_of_arrival",
+    ),
+    Mutant(
+        "publications of a lost connection are forgotten",
+        (
+            Edit(
+                _CONNECTION,
+                "            future.set_exception(LinkLost(self.reason))\n\n\ndef",
+                "            future.set_result(0)\n\n\ndef",
+            ),
+        ),
+        "tests/test_custody.py::test_a_publication_that_is_not_answered_fails_when_the_connection_ends",
+    ),
+    Mutant(
+        "the digest of a face is not checked when it arrives",
+        (
+            Edit(
+                _FACE,
+                'if attributes["sha256"] != (found := digest_of(payload)):',
+                "if not (found := ''):\n            pass\n        elif found:",
+            ),
+        ),
+        "tests/test_face.py::test_a_payload_without_the_digest_of_its_face_is_damaged",
+    ),
+)
+
+SINK_MUTANTS = (
+    Mutant(
+        "objects are written without If-None-Match",
+        (
+            Edit(
+                _BUCKET,
+                'return self._put(s3_object, self._abilities, IfNoneMatch="*")',
+                "return self._put(s3_object, self._abilities)",
+            ),
+        ),
+        "tests/test_sink.py::test_a_repeated_face_is_stored_once_and_gets_another_receipt",
+        quick=True,
+    ),
+    Mutant(
+        "the sink stores zeros instead of the end of the JPEG",
+        (
+            Edit(
+                _BUCKET,
+                "                Body=s3_object.body,\n",
+                "                Body=s3_object.body[:-38] + bytes(38),\n",
+            ),
+            Edit(_BUCKET, "        if abilities.sha256:\n", "        if not abilities:\n"),
+        ),
+        "tests/test_sink.py::test_a_face_is_stored_under_its_key_with_all_its_attributes",
+    ),
+    Mutant(
+        "the receipt is sent before the write",
+        (
+            Edit(
+                _SINK,
+                "        try:\n            outcome = self._bucket.write(s3_object)\n",
+                "        self._session.publish(\n"
+                '            s3_object.receipt_topic or "", b"", qos=1,\n'
+                "            properties=Properties(correlation_data=s3_object.receipt_id),\n"
+                "        )\n"
+                "        try:\n            outcome = self._bucket.write(s3_object)\n",
+            ),
+        ),
+        "tests/test_sink.py::test_nothing_is_lost_while_s3_is_down",
+    ),
+    Mutant(
+        "the sink acknowledges a message before the write",
+        (
+            Edit(
+                _SINK,
+                "        job = Job(message, device)\n",
+                "        job = Job(message, device)\n        self._session.acknowledge(message)\n",
+            ),
+        ),
+        "tests/test_custody.py::test_a_sink_that_is_killed_while_s3_is_down_has_acknowledged_nothing",
+        quick=True,
+    ),
+    Mutant(
+        "a valid face goes to quarantine",
+        (
+            Edit(
+                _SINK,
+                "if entry.item.has_outbox or entry.item.rescue_reason is not None:",
+                "if entry.item.rescue_reason is not None:",
+            ),
+        ),
+        "tests/test_s3_answers.py::test_a_face_that_s3_does_not_accept_is_handed_back",
+    ),
+    Mutant(
+        "a 403 is permanent",
+        (Edit(_ANSWERS, 'frozenset(("MetadataTooLarge",', 'frozenset(("AccessDenied", "MetadataTooLarge",'),),
+        "tests/test_s3_answers.py::test_after_any_answer_the_face_is_stored_under_its_key[Answer.ACCESS_DENIED]",
+    ),
+    Mutant(
+        "a false 412 is believed",
+        (
+            Edit(
+                _BUCKET,
+                "        if self._is_there(s3_object):\n            return Outcome.ALREADY_THERE\n        raise",
+                "        if s3_object.key:\n            return Outcome.ALREADY_THERE\n        raise",
+            ),
+        ),
+        "tests/test_s3_answers.py::test_a_false_412_or_304_is_not_believed",
+    ),
+    Mutant(
+        "a message that is handed back gets a receipt",
+        (
+            Edit(
+                _SINK,
+                "        self.results.handed_back(job, reason)\n",
+                "        self.results.handed_back(job, reason)\n"
+                "        handed = job.make_object(self._settings.s3_prefix)\n"
+                "        receipt = Properties(correlation_data=handed.receipt_id)\n"
+                '        self._session.publish(handed.receipt_topic or "", b"", qos=1, properties=receipt)\n',
+            ),
+        ),
+        "tests/test_s3_answers.py::test_a_face_that_s3_does_not_accept_is_handed_back",
+    ),
+    Mutant(
+        "the payload is freed although the write failed",
+        (
+            Edit(
+                _SINK,
+                "        except TemporaryFailure as error:\n            job.reason = str(error)\n",
+                "        except TemporaryFailure as error:\n            job.reason = str(error)\n"
+                '            job.message.payload, job.s3_object = b"", None\n',
+            ),
+        ),
+        "tests/test_s3_answers.py::test_after_any_answer_the_face_is_stored_under_its_key[Answer.SLOW_DOWN]",
+    ),
+    Mutant(
+        "an object of another size counts as the face",
+        (
+            Edit(
+                _BUCKET,
+                "        if size not in (None, len(s3_object.body)):\n",
+                "        if size == -1:\n",
+            ),
+        ),
+        "tests/test_s3_answers.py::test_an_object_of_another_size_gets_no_receipt",
+    ),
+    Mutant(
+        "a damaged face gets a receipt",
+        (
+            Edit(
+                _OBJECTS,
+                "replace(make_quarantined(message, prefix, arrived_at, str(error), Kind.DAMAGED), receipt_id=None)",
+                "make_quarantined(message, prefix, arrived_at, str(error), Kind.DAMAGED)",
+            ),
+        ),
+        "tests/test_s3_answers.py::test_a_damaged_face_gets_no_receipt_and_the_intact_one_is_stored",
+    ),
+    Mutant(
+        "S3 is not given the digest",
+        (Edit(_BUCKET, "        if abilities.sha256:\n", "        if not abilities:\n"),),
+        "tests/test_store_check.py::test_the_store_verifies_the_digest_of_each_face",
+    ),
+    Mutant(
+        "the key contains the time of arrival",
+        (
+            Edit(
+                _OBJECTS,
+                "key=key_of(prefix, origin, decoded.captured_at, decoded.id)",
+                "key=key_of(prefix, origin, arrived_at, decoded.id)",
+            ),
+            Edit(
+                _OBJECTS,
+                "return _make_face(message, prefix, origin)",
+                "return _make_face(message, prefix, origin, arrived_at)",
+            ),
+            Edit(
+                _OBJECTS,
+                "def _make_face(message: Publication, prefix: str, origin: Origin)",
+                "def _make_face(message: Publication, prefix: str, origin: Origin, arrived_at: datetime)",
+            ),
+        ),
+        "tests/test_sink.py::test_the_key_depends_only_on_device_camera_and_id",
+    ),
+    Mutant(
+        "device and camera of the key come from the attributes",
+        (
+            Edit(
+                _OBJECTS,
+                "    decoded = face.decode(message.properties, message.payload, origin)  #",
+                '    _, _, device, _, camera = dict(message.properties.user_properties)["source"].split("/")\n'
+                "    origin = Origin(device, camera)\n"
+                "    decoded = face.decode(message.properties, message.payload, origin)  #",
+            ),
+        ),
+        "tests/test_sink.py::test_device_and_camera_come_from_the_topic",
+    ),
+    Mutant(
+        "the topic of the receipt comes from the attributes",
+        (
+            Edit(
+                _OBJECTS,
+                "        receipt_topic=topics.receipts_for(message.topic),\n"
+                '        receipt_id=decoded.id.encode("ascii"),\n',
+                '        receipt_topic=attributes["source"].strip("/").replace("cameras", "receipts"),\n'
+                '        receipt_id=decoded.id.encode("ascii"),\n',
+            ),
+        ),
+        "tests/test_sink.py::test_device_and_camera_come_from_the_topic",
+    ),
+)
+
+MUTANTS = OUTBOX_MUTANTS + DELIVERY_MUTANTS + FORWARDER_MUTANTS + MQTT_MUTANTS + SINK_MUTANTS
