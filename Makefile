@@ -17,7 +17,7 @@ demo: $(VENV)/.ready ## the whole pipeline on this machine; CAMERA=/dev/video0, 
 	@$(RUN) -m demo $(if $(CAMERA),--camera "$(CAMERA)")
 
 test: $(VENV)/.ready ## what a change usually breaks, against a real Mosquitto and a real S3 server; a few minutes
-	@$(RUN) -m pytest -m "not slow" --numprocesses 3 --dist loadfile $(PYTEST)
+	@$(RUN) -m pytest -m "not slow" --numprocesses 4 --dist loadfile $(PYTEST)
 
 test-slow: $(VENV)/.ready ## chaos, the demo, an hour of camera faults, fuzzing, a thousand connections
 	@$(RUN) -m pytest -m slow $(PYTEST)

@@ -61,7 +61,13 @@ def test_program_list_contains_every_executable_module():
     assert names == {*PROGRAMS, "benchmarks.peers", "tests.chaos.journal"}  # started by other programs only
 
 
-@pytest.mark.parametrize("module", PROGRAMS)
+@pytest.mark.parametrize(
+    "module",
+    [
+        pytest.param(name, marks=pytest.mark.slow if name.startswith(("benchmarks.", "tests.")) else ())
+        for name in PROGRAMS
+    ],
+)
 def test_every_program_supports_help_and_version(module: str):
     """Without any settings. --help lists every setting with its default and its description."""
     assert run(module, "--version").stdout == f"facewire {__version__}\n"

@@ -141,6 +141,7 @@ def test_the_faces_under_way_are_bounded_by_the_link(brokers: Stack, qos: str):
             assert link.bytes_up - before < 27 * FACE_BYTES
 
 
+@pytest.mark.slow
 def test_after_an_outage_only_the_newest_status_goes_up(brokers: Stack, link: TcpProxy):
     """Statuses do not go ahead of the faces in a crowd."""
     with Peer(brokers.watch_port, FACES, STATUS) as cloud, Peer(brokers.local_port) as local:

@@ -22,7 +22,7 @@ from tests.builders import Peer
 from tests.chaos.proxy import Mode, TcpProxy
 from tests.cloud import Cloud
 from wire.errors import LinkLost, NotTrusted, Refused
-from wire.mqtt import liveness
+from wire.mqtt import connection, liveness
 from wire.mqtt.client import PAHO_VERSION, Client
 from wire.mqtt.connect_options import ConnectOptions, Will
 from wire.mqtt.connection import NO_MATCHING_SUBSCRIBERS, SUCCESS, Connection, Message
@@ -316,15 +316,16 @@ def test_an_unreachable_broker_is_logged_once(capfd: pytest.CaptureFixture[str],
     assert (out + err).count("not connected, retrying") == 1
 
 
-def test_a_server_that_never_answers_is_abandoned(servers: Stack):
+def test_a_server_that_never_answers_is_abandoned(servers: Stack, monkeypatch: pytest.MonkeyPatch):
     """A server that accepts connections but never answers must not block the session."""
+    monkeypatch.setattr(connection, "_RESPONSE_SECONDS", 1.0)
     with socket.create_server((HOST, 0)) as server:
         peer = Peer(server.getsockname()[1])
         peer.session.start()
         server.settimeout(40)
         for _ in range(2):  # the second connection shows that the first was abandoned
-            connection, _ = server.accept()
-            connection.setblocking(True)
+            accepted, _ = server.accept()
+            accepted.setblocking(True)
         peer.session.close()
 
 
