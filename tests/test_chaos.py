@@ -25,12 +25,13 @@ from demo.stack import ACCESS_KEY, BUCKET, CAMERA, DEVICE, Stack
 from edge.detector.delivery.outbox import Outbox
 from tests.builders import make_face, make_jpeg
 from tests.chaos import ledger
-from tests.chaos.disk import Disk, can_mount, flip_bit
+from tests.chaos.disk import Disk, flip_bit
 from tests.chaos.faults import KINDS, Scope, plan
 from tests.chaos.journal import Entry, Journal, State, ids_in, record, settle
 from tests.chaos.ledger import Stored
 from tests.chaos.proxy import Mode, TcpProxy
 from tests.chaos.s3proxy import Answer, S3Fault, S3Proxy
+from tests.mounts import can_mount
 from wire.face import Face
 
 JPEG = make_jpeg()

@@ -17,6 +17,7 @@ from edge.detector.delivery.outbox import Outbox
 from edge.detector.delivery.storage import commit_timer
 from edge.detector.delivery.storage.commit_timer import CommitTimer
 from tests.builders import make_face, make_faces, make_jpeg
+from tests.mounts import can_mount, mount_tmpfs, remount, unmount
 from tests.outboxes import MAX_BYTES, drain, in_killed_process, make_version_1, receipts_of
 from wire.errors import ConfigurationError
 
@@ -33,10 +34,10 @@ class Disk:
         self._junk = folder / "junk"
 
     def mount(self, megabytes: int) -> None:
-        self._mount("-t", "tmpfs", "-o", f"size={megabytes}m", "tmpfs", str(self.folder))
+        mount_tmpfs(self.folder, megabytes)
 
     def remount(self, mode: str) -> None:
-        self._mount("-o", f"remount,{mode}", str(self.folder))
+        remount(self.folder, mode)
 
     def fill(self, leaving: int = 0) -> None:
         """Fill it to the last byte, or leave a few bytes."""
@@ -50,20 +51,16 @@ class Disk:
     def clear(self) -> None:
         self._junk.unlink()
 
-    def _mount(self, *arguments: str) -> None:
-        subprocess.run(["mount", *arguments], check=True, capture_output=True)
-
 
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[Disk]:
-    if os.geteuid() != 0:
-        if os.environ.get("CI"):
-            pytest.fail("only root can mount a file system")
+    if not can_mount():
         pytest.skip("only root can mount a file system")
     folder = tmp_path / "disk"
     folder.mkdir()
     yield Disk(folder)
-    subprocess.run(["umount", "--lazy", str(folder)], check=False)
+    if folder.is_mount():
+        unmount(folder)
 
 
 def store_each(outbox: Outbox, count: int) -> set[str]:

@@ -1,13 +1,12 @@
 """The disk of a device: a small tmpfs that can be filled or made read-only, and files whose bits can be flipped."""
 
 import contextlib
-import os
 import random
 import shutil
-import subprocess
 import tempfile
-from functools import cache
 from pathlib import Path
+
+from tests.mounts import can_mount, mount_tmpfs, remount, unmount
 
 SIZE_MB = 96
 _FILLER = "somebody-elses-file"
@@ -25,7 +24,7 @@ class Disk:
         """Create the folder and mount the file system."""
         self.folder.mkdir(parents=True, exist_ok=True)
         if can_mount():
-            _run("mount", "-t", "tmpfs", "-o", f"size={SIZE_MB}m", "facewire-chaos", str(self.folder))
+            mount_tmpfs(self.folder, SIZE_MB)
             self._is_mounted = True
 
     def unmount(self) -> None:
@@ -36,7 +35,7 @@ class Disk:
         self.free()
         with tempfile.TemporaryDirectory(dir=self.folder.parent) as kept:
             shutil.copytree(self.folder, kept, dirs_exist_ok=True)
-            _run("umount", "-l", str(self.folder))
+            unmount(self.folder)
             shutil.copytree(kept, self.folder, dirs_exist_ok=True)
 
     def fill(self) -> None:
@@ -53,7 +52,7 @@ class Disk:
 
     def set_read_only(self, read_only: bool) -> None:
         """Remount the disk. No process may have a file open for writing."""
-        _run("mount", "-o", f"remount,{'ro' if read_only else 'rw'}", str(self.folder))
+        remount(self.folder, "ro" if read_only else "rw")
 
 
 def flip_bit(outbox: Path, rng: random.Random) -> str:
@@ -70,23 +69,3 @@ def flip_bit(outbox: Path, rng: random.Random) -> str:
         file.seek(position)
         file.write(bytes((byte ^ 1 << bit,)))
     return f"bit {bit} of byte {position} of {path.name}"
-
-
-@cache
-def can_mount() -> bool:
-    """Return whether file systems can be mounted. In CI they must be: then the answer is always yes."""
-    if os.environ.get("CI"):
-        return True
-    if os.geteuid() != 0 or shutil.which("mount") is None:
-        return False
-    with tempfile.TemporaryDirectory() as folder:
-        try:
-            _run("mount", "-t", "tmpfs", "-o", "size=1m", "facewire-chaos", folder)
-        except (OSError, subprocess.CalledProcessError):
-            return False
-        _run("umount", folder)
-    return True
-
-
-def _run(*command: str) -> None:
-    subprocess.run(command, check=True, capture_output=True)

@@ -5,9 +5,10 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
-from tests.chaos import clock, disk
+from tests.chaos import clock
 from tests.chaos.proxy import Mode
 from tests.chaos.s3proxy import Answer, S3Fault
+from tests.mounts import can_mount
 
 DEVICES = ("jetson-1", "jetson-2", "jetson-3")
 
@@ -214,7 +215,7 @@ def targets_of(kind: str, devices: Sequence[str]) -> frozenset[str]:
 def possible(kinds: Collection[str]) -> tuple[tuple[str, ...], list[str]]:
     """Return those of the kinds that are possible on this machine, and a notice for each group that is left out."""
     notices, impossible = [], set()
-    if not disk.can_mount():
+    if not can_mount():
         impossible |= {DISK_FULL, DISK_READ_ONLY}
         notices.append("only root may mount: without full and read-only disks")
     if not clock.is_available():
