@@ -22,7 +22,7 @@ WINDOW = 4
 class Sender:
     """A dispatcher with an outbox, a record of what it publishes, and a clock that the test sets."""
 
-    def __init__(self, path: Path, window: int = WINDOW, resend_after: float = 30) -> None:
+    def __init__(self, path: Path, window: int = WINDOW, resend_after: float = 30, camera: str | None = None) -> None:
         self.outbox_path = path
         self.outbox = Outbox(path, 1 << 30)
         self.now = 0.0
@@ -33,6 +33,7 @@ class Sender:
             self._publish,
             window=window,
             resend_after=resend_after,
+            camera=camera,
             clock=lambda: self.now,
             chance=lambda: 1.0,
         )
@@ -420,3 +421,31 @@ class DeliveryModel(RuleBasedStateMachine):
 
 DeliveryModel.TestCase.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
 TestDeliveryModel = DeliveryModel.TestCase
+
+
+def test_receipts_of_another_camera_count_only_for_faces_that_were_sent(tmp_path: Path):
+    """A detector gets the receipts of all cameras, as its outbox may have faces of one that it had before."""
+    sender = Sender(tmp_path / "outbox.db", camera="gate")
+    earlier = make_face()
+    sender.outbox.store([earlier])
+    sender.dispatcher.on_receipt(earlier.id, "door")
+    sender.dispatcher.step()
+    assert sender.outbox.count == 1, "it has not been sent by this dispatcher"
+    sender.dispatcher.on_link_up()
+    sender.dispatcher.step()
+    assert sender.take_sent() == [earlier.id]
+    sender.receipt(earlier.id)
+    assert sender.outbox.count == 0
+
+
+def test_faces_that_cannot_be_read_do_not_hold_up_a_step(sender: Sender, monkeypatch: pytest.MonkeyPatch):
+    """Receipts and other faces are processed between two small batches."""
+    asked: list[int] = []
+    sender.outbox.store(make_faces(200))
+    monkeypatch.setattr(sender.outbox, "get", asked.append)
+    sender.dispatcher.on_link_up()
+    assert sender.dispatcher.step() < 1, "the next step goes on soon"
+    assert 0 < len(asked) <= 20
+    for _ in range(20):
+        sender.dispatcher.step()
+    assert len(set(asked)) == 200

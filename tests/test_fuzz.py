@@ -134,7 +134,9 @@ def test_every_message_is_stored_quarantined_or_refused_and_counted(stack: Stack
         return {name: int(value) for name, value in scrape(metrics_port).items() if name in COUNTERS}
 
     with Peer(port) as client, Peer(stack.watch_port, "devices/+/receipts/#") as receipts:
-        for _ in range(count):
+        for number in range(count):
+            if number % 500 == 499:  # otherwise the sink turns messages away
+                await_true(lambda: answers["accepted"] - sum(read_counters().values()) < 500, 60, "the sink keeps up")
             free_slots.acquire()
             camera, payload, properties = make_fuzzed_message(rng)
             if rng.random() < 0.01:
@@ -157,7 +159,7 @@ def test_every_message_is_stored_quarantined_or_refused_and_counted(stack: Stack
     await_true(lambda: sum(read_counters().values()) >= expected, 60, f"the sink counts {expected} messages")
     counts = read_counters()
     assert sum(counts.values()) == expected, counts
-    assert counts["facewire_messages_turned_away_total"] == 0  # no other device is active
+    assert counts["facewire_messages_turned_away_total"] == 0
     assert counts["facewire_objects_quarantined_total"] > 0
     assert counts["facewire_objects_written_total"] > 0
     for name in ("s3sink", "forwarder"):

@@ -105,6 +105,7 @@ class Forwarder:
 
     def _on_cloud_lost(self) -> None:
         self._cloud_up_since = None
+        self.up.interrupt()
         self._publish_status()
 
     def _on_local_connected(self) -> None:

@@ -111,6 +111,12 @@ class Relay:
             self._subscriber.forget()
         self.flush()
 
+    def interrupt(self) -> None:
+        """Report that the other broker is disconnected. Whoever had subscribed may be gone when it is back."""
+        with self._lock:
+            self._subscriber.forget()
+            self._is_interrupted = True
+
     def drain(self, seconds: float) -> None:
         """Wait until no message is under way, at most ``seconds``."""
         with self._idle:

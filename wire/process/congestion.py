@@ -18,8 +18,10 @@ INITIAL_BYTES = 32_768
 BASE_INTERVAL_SECONDS = 300.0
 """The shortest round trip is taken from the current and the previous interval, as the path may have changed."""
 MAX_BASE_SECONDS = 10.0
-"""A round trip that never gets shorter than this is taken for a queue: two large messages fill a thin link for longer
-than any path takes."""
+"""A round trip that never gets shorter than this is taken for a queue, as two large messages fill a thin link for long,
+unless a third message under way shows that the path carries more: then the answers only take long."""
+_LONG_PATH_RATE = 1.25
+"""With three messages under way, a long path carries 3/2 of what it carries with two; a busy link carries the same."""
 _DECREASE = 0.85
 _MAX_DECREASE = 0.25
 
@@ -72,6 +74,13 @@ class CongestionWindow:
         self._bases = (math.inf, math.inf)
         """Shortest round trip of the previous and of the current interval, in seconds."""
         self._interval_ends_at = clock() + BASE_INTERVAL_SECONDS
+        self._pair_rate: float | None = None
+        """Bytes per second with two messages under way, in the current interval."""
+        self._is_trying_three = False
+        self._has_tried_three = False
+        """Whether a third message was tried in the current interval."""
+        self._is_long_path = False
+        """Whether round trips longer than :data:`MAX_BASE_SECONDS` are not due to a queue."""
 
     def __len__(self) -> int:
         """Return the number of messages under way."""
@@ -82,7 +91,7 @@ class CongestionWindow:
         count = len(self._underway)
         if count >= self.max_messages:
             return False
-        return count < MIN_MESSAGES or self._underway_bytes + size <= self.bytes
+        return count < MIN_MESSAGES + self._is_trying_three or self._underway_bytes + size <= self.bytes
 
     def send(self, size: int, *, is_first: bool = True) -> Flight:
         """Report that a message is sent."""
@@ -118,6 +127,7 @@ class CongestionWindow:
         self._threshold = math.inf
         self.bytes = min(self.bytes, INITIAL_BYTES)
         self._bases = (math.inf, math.inf)
+        self._pair_rate, self._is_trying_three, self._has_tried_three, self._is_long_path = None, False, False, False
 
     def _measure(self, flight: Flight, round_trip: float) -> None:
         now = self._clock()
@@ -130,7 +140,10 @@ class CongestionWindow:
             self.round_trip += (round_trip - self.round_trip) / 8
         previous, current = self._bases
         self._bases = previous, min(current, round_trip)
-        base = min(MAX_BASE_SECONDS, *self._bases)
+        base = min(self._bases)
+        if base > MAX_BASE_SECONDS and not self._is_long_path:
+            self._try_three(flight, rate)
+            base = base if self._is_long_path else MAX_BASE_SECONDS
         waited = round_trip - base
         if waited > self._target:
             if flight.sent_at >= self._reduced_at:
@@ -145,9 +158,22 @@ class CongestionWindow:
         if now >= self._interval_ends_at:
             self._begin_interval(now)
 
+    def _try_three(self, flight: Flight, rate: float) -> None:
+        """Find out, once in an interval, whether a third message under way raises the rate."""
+        messages = flight.ahead / flight.size
+        if messages < MIN_MESSAGES + 0.5:
+            if messages > MIN_MESSAGES - 0.5 and not self._has_tried_three:
+                self._pair_rate, self._is_trying_three, self._has_tried_three = rate, True, True
+        elif self._is_trying_three and self._pair_rate is not None:
+            self._is_trying_three = False
+            self._is_long_path = rate > _LONG_PATH_RATE * self._pair_rate
+            if self._is_long_path:
+                self._threshold = math.inf
+
     def _begin_interval(self, now: float) -> None:
         """Let the queue on the path drain, so that the shortest round trip is measured without it."""
         self._interval_ends_at = now + BASE_INTERVAL_SECONDS
         self._bases = self._bases[1], math.inf
+        self._is_trying_three = self._has_tried_three = False
         self._threshold, self.bytes = max(INITIAL_BYTES, self.bytes), 0.0
         self._reduced_at = now

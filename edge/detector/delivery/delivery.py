@@ -72,18 +72,22 @@ class OutboxDelivery(Delivery):
         self._wake = threading.Event()
         self._outbox = Outbox(settings.outbox_path, settings.outbox_max_bytes, settings.device_id)
         self._dispatcher = Dispatcher(
-            self._outbox, self._publish, window=settings.outbox_window, resend_after=settings.resend_after
+            self._outbox,
+            self._publish,
+            window=settings.outbox_window,
+            resend_after=settings.resend_after,
+            camera=settings.camera_name,
         )
         self._cloud_up_since: dict[str, object] = {}
         """By the status topic of each forwarder: when it connected to the cloud; None while it is disconnected."""
         self._thread: threading.Thread | None = None
-        receipts = map(topics.receipts, sorted(self._outbox.cameras() | {settings.camera_name}))
         self.session = Session(
             settings.local_endpoint(),
             _options(settings),
             stop,
             on_message=self._on_message,
-            subscriptions=[(topic, 1) for topic in (*receipts, topics.ALL_FORWARDER_STATUS)],
+            # Receipts of all cameras: the outbox may have faces of other ones, some of which it has not read yet.
+            subscriptions=[(topics.ALL_RECEIPTS, 1), (topics.ALL_FORWARDER_STATUS, 1)],
             on_connected=self._on_connected,
             on_lost=self._on_lost,
         )

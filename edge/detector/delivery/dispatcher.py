@@ -41,6 +41,7 @@ class Dispatcher:
         *,
         window: int,
         resend_after: float,
+        camera: str | None = None,
         clock: Callable[[], float] = time.monotonic,
         chance: Callable[[], float] = random.random,
     ) -> None:
@@ -48,7 +49,8 @@ class Dispatcher:
 
         ``publish`` publishes a face, given the seconds until it is published again. It may fail silently, as only a
         receipt counts. ``resend_after`` is how long the first receipt is awaited, in seconds, beyond what the link
-        needs. ``chance`` is for the jitter, 0 to 1.
+        needs. ``camera`` is the camera of new faces: receipts of other cameras count only for faces that were sent by
+        this dispatcher, as other detectors have them, too; None: all count. ``chance`` is for the jitter, 0 to 1.
         """
         self.published = 0
         """Faces published since the start, including those sent again."""
@@ -56,7 +58,7 @@ class Dispatcher:
         """Faces sent again since the start."""
         self.receipted = 0
         """Faces receipted since the start."""
-        self._outbox, self._publish, self._clock = outbox, publish, clock
+        self._outbox, self._publish, self._clock, self._camera = outbox, publish, clock, camera
         self._lock = threading.Lock()
         self._receipts: list[tuple[str, str]] = []
         """Id and camera of each receipt that is not processed yet."""
@@ -68,6 +70,8 @@ class Dispatcher:
         self._underway = Underway(self._window, resend_after=resend_after, clock=clock, chance=chance)
         self._max_suspects = max(1, window // 3)
         self._is_oldest_next = False
+        self._has_unread = False
+        """Whether the last faces that the outbox listed could not be read, and more may follow."""
         self._maintained_at = clock()
 
     @property
@@ -114,6 +118,7 @@ class Dispatcher:
             has_come_back = self._has_come_back and can_send
             if has_come_back:
                 self._has_come_back = False
+        receipts = [(face_id, camera) for face_id, camera in receipts if self._is_ours(face_id, camera)]
         if receipts:
             self._underway.receipt({face_id for face_id, _ in receipts})
             self.receipted += self._outbox.delete_receipted(receipts)
@@ -125,12 +130,17 @@ class Dispatcher:
             self._underway.expire()
             has_published = self._fill_window()
             seconds = self._underway.seconds_left(seconds)
+            if self._has_unread:
+                seconds = min(seconds, MAINTENANCE_SECONDS)
         is_idle = not receipts and not has_published
         if is_idle or self._clock() >= self._maintained_at + IDLE_STEP_SECONDS:
             self._maintained_at = self._clock()
             if self._outbox.maintain():
                 seconds = min(seconds, MAINTENANCE_SECONDS)
         return seconds
+
+    def _is_ours(self, face_id: str, camera: str) -> bool:
+        return self._camera in (None, camera) or self._underway.was_sent(face_id)
 
     def _settle_times(self) -> float:
         """Give faces that wait for the clock their time if it is set. Return the seconds until the next step."""
@@ -166,6 +176,7 @@ class Dispatcher:
 
     def _send_new(self) -> None:
         """Publish faces that were not published before: the newest and the oldest alternately."""
+        self._has_unread = False
         while self._has_room_for_new():
             known = self._underway.known
             newest = deque(self._outbox.waiting(known, _BATCH, newest_first=True))
@@ -173,11 +184,15 @@ class Dispatcher:
             if not newest:
                 return
             queues = deque((oldest, newest) if self._is_oldest_next else (newest, oldest))
+            published = self.published
             while self._has_room_for_new() and any(queues):
                 if queues[0]:
                     self._is_oldest_next = queues[0] is newest
                     self._send(queues[0].popleft())
                 queues.rotate()
+            if self.published == published:
+                self._has_unread = True
+                return  # none can be read; the next step goes on, after receipts that have arrived meanwhile
 
     def _has_room_for_new(self) -> bool:
         """Return whether a new face may be sent. Faces that were overtaken before do not take the last room."""

@@ -105,6 +105,10 @@ class Underway:
             if parked.id not in face_ids
         }
 
+    def was_sent(self, face_id: str) -> bool:
+        """Return whether a face was sent lately."""
+        return face_id in self._remembered
+
     def earliest(self, face_id: str) -> float:
         """Return when a face may be sent: later than now if it was sent lately and is not parked.
 
