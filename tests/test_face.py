@@ -187,3 +187,11 @@ def test_decoding_other_properties_raises_bad_message(user_properties):
     """No other exception is raised."""
     with pytest.raises(BadMessage):
         face.decode(Properties(user_properties=tuple(user_properties)), b"", ORIGIN)
+
+
+@pytest.mark.parametrize("name", ["specversion", "id", "type", "sha256"])
+def test_any_sign_of_metadata_tells_a_face_from_a_plain_image(name: str):
+    """The name of one attribute may have been damaged on the way."""
+    assert face.is_cloudevent(Properties(user_properties=((name, "x"),)))
+    assert face.is_cloudevent(changed(**{name: None}))
+    assert not face.is_cloudevent(Properties(user_properties=(("traceparent", "00-ab"),)))

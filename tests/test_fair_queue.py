@@ -7,6 +7,7 @@ import time
 import pytest
 
 from cloud.s3sink import device_queue
+from cloud.s3sink.acceptance import MAX_HELD_SECONDS, Acceptance
 from cloud.s3sink.device_queue import DeviceQueue, Entry
 from cloud.s3sink.fair_queue import FairQueue
 from demo.program import await_true
@@ -218,3 +219,24 @@ def test_an_outage_is_probed_and_not_hammered():
     assert sum(moment > 540 for moment in attempts) < 100, "within a minute; one attempt of each in 5 s would be 1,200"
     queue.note_success(600.0)
     assert queue.take(600.0, free_workers=16) is not None
+
+
+def test_a_message_that_only_waits_for_a_slow_store_is_not_given_up(no_jitter):
+    """It is given up only if writes of its device fail or hang, or if the broker soon sends no more messages."""
+    queue: FairQueue[str] = FairQueue(workers=4)
+    acceptance = Acceptance()
+    fill(queue, "a", 3)
+    first, second = take(queue, 2)
+    (waiting,) = queue.waiting()
+    now = time.monotonic()
+    waiting.held_since = acceptance.recovered_at = now - 4 * MAX_HELD_SECONDS
+    acceptance.accepted_at = now
+    assert not acceptance.gives_up(waiting)
+    assert acceptance.gives_up(waiting, is_window_full=True)
+    first.busy_since = now - 2 * MAX_HELD_SECONDS
+    assert acceptance.gives_up(waiting), "a write of its device hangs"
+    queue.finish(first, accepted=True)
+    assert not acceptance.gives_up(waiting)
+    first.queue.accepted_at = -math.inf
+    queue.retry(second)
+    assert acceptance.gives_up(waiting), "a write of its device has failed"

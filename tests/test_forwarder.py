@@ -4,9 +4,11 @@ from pathlib import Path
 
 import pytest
 
+from demo.ports import free_port
 from demo.program import await_true
 from demo.stack import DEVICE, Stack
 from tests.builders import Peer, make_face
+from tests.scrape import scrape
 from wire import face, probe, status
 from wire.mqtt.properties import Properties
 
@@ -74,11 +76,13 @@ def test_a_receipt_is_forwarded_with_its_id(brokers: Stack):
 
 def test_a_message_is_acknowledged_after_the_cloud_broker_has_accepted_it(brokers: Stack):
     """If the forwarder is killed while the cloud is unreachable, the local broker delivers the messages again."""
-    start(brokers)
+    port = free_port()
+    start(brokers, METRICS_PORT=str(port))
     brokers.programs["cloud-broker"].kill()
     with Peer(brokers.local_port) as local:
         for number in range(20):
             local.session.publish("faces/door", b"%d" % number, qos=1).result(10)
+    await_true(lambda: scrape(port)["facewire_messages_held{direction=up}"] == 20, 20, "the forwarder has all of them")
     brokers.programs["forwarder"].kill()
     brokers.start_broker("cloud-broker")
     with Peer(brokers.watch_port, "devices/+/faces/#") as cloud:

@@ -8,10 +8,12 @@ from pathlib import Path
 import pytest
 
 from cloud.s3sink.objects import make_object
-from demo.ports import HOST
+from demo.ports import HOST, free_port
 from demo.program import await_true, find_program
 from demo.stack import BUCKET, Stack
 from tests.builders import CAPTURED_AT, Peer, make_face, make_faces, make_jpeg
+from tests.chaos.proxy import Mode, TcpProxy
+from tests.scrape import scrape
 from wire import face, probe
 from wire.mqtt.connection import Message
 from wire.mqtt.properties import Properties
@@ -240,3 +242,35 @@ def test_the_key_depends_only_on_device_camera_and_id():
     late = make_object(message, "a/b", CAPTURED_AT + timedelta(days=3))
     assert late.key == f"a/b/device=jetson-1/camera=door/date=2026-11-22/150405.123Z-{seen.id}.jpg"
     assert late == make_object(message, "a/b", CAPTURED_AT)
+
+
+def test_a_picture_that_is_delivered_again_while_s3_is_down_is_one_object(stack: Stack):
+    """Its key contains the time of its first arrival, and copies take no memory. Two equal pictures remain two."""
+    stack.start_servers()
+    with TcpProxy(stack.watch_port) as proxy:
+        metrics_port = free_port()
+        sink = stack.start_connected(
+            "s3sink", CLOUD_MQTT_PORT=str(proxy.port), CLOUD_MQTT_TLS="false", METRICS_PORT=str(metrics_port)
+        )
+        await_true(lambda: "store checked" in sink.output(), 20, "the store is checked")
+        stack.programs["s3"].kill()
+
+        def await_value(name: str, value: int, what: str) -> None:
+            await_true(lambda: int(scrape(metrics_port)[name]) == value, 30, what)
+
+        with Peer(stack.watch_port, "devices/+/receipts/+") as device:
+            for count, payload in enumerate((JPEG, JPEG, make_jpeg(seed=2)), 1):
+                device.session.publish(FACES, payload, qos=1).result(10)
+                await_value("facewire_writes_underway", count, "the sink holds it")
+            for count in (4, 5):
+                proxy.mode = Mode.CUT
+                await_value("facewire_link_up{broker=cloud}", 0, "the connection has ended")
+                proxy.mode = Mode.PASS
+                await_value("facewire_link_up{broker=cloud}", 1, "it is back")
+                device.session.publish(FACES, make_jpeg(seed=count), qos=1).result(10)
+                await_value("facewire_writes_underway", count, "the sink holds each message once")
+            stack.start_s3()
+            device.await_messages(5, 60)
+        await_value("facewire_writes_underway", 0, "all are acknowledged")
+        assert len(stack.keys()) == 5
+        assert sink.stop() == 0

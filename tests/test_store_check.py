@@ -12,12 +12,12 @@ from botocore.config import Config
 
 from cloud.s3sink.answers import TemporaryFailure
 from cloud.s3sink.settings import BucketSettings
-from cloud.s3sink.store_check import Abilities, StoreCheck
+from cloud.s3sink.store_check import Abilities, StoreCheck, size_of
 from demo.ports import HOST
 from demo.program import ROOT, await_true
 from demo.stack import ACCESS_KEY, BUCKET, Stack
 from tests.builders import Peer, make_face, make_faces, make_jpeg
-from tests.chaos.s3proxy import Answer, S3Fault, S3Proxy
+from tests.chaos.s3proxy import Answer, S3Fault, S3Proxy, _Message
 from tests.other_stores import IgnoringStore, NotImplementedStore, NotModifiedStore
 from wire import face
 
@@ -138,3 +138,44 @@ def test_the_store_verifies_the_digest_of_each_face(stack: Stack):
     stored = stack.s3().head_object(Bucket=BUCKET, Key=key, ChecksumMode="ENABLED")
     assert stored["Metadata"]["sha256"] == hashlib.sha256(jpeg).hexdigest()
     assert stored.get("ChecksumSHA256")
+
+
+class OddListingStore(S3Proxy):
+    """It answers each listing with a well-formed one that is not as expected."""
+
+    contents = ""
+
+    async def _forward(self, request: _Message) -> _Message:
+        if request.words[0] != "GET":
+            return await super()._forward(request)
+        body = (
+            "<?xml version='1.0'?><ListBucketResult><Name>faces</Name><KeyCount>1</KeyCount>"
+            f"<Contents>{self.contents}</Contents></ListBucketResult>"
+        )
+        head = f"HTTP/1.1 200 OK\r\nContent-Type: application/xml\r\nContent-Length: {len(body)}\r\n\r\n"
+        return _Message((head + body).encode(), ["HTTP/1.1", "200", "OK"])
+
+
+@pytest.mark.parametrize(
+    "contents",
+    [
+        "<Key>key</Key>",
+        "<Size>1</Size>",
+        "<Key>key</Key><Size>n/a</Size>",
+        "<Key>key</Key><Size>1</Size><LastModified>soon</LastModified>",
+    ],
+)
+def test_an_odd_listing_is_a_temporary_failure(servers: Stack, contents: str):
+    """It does not end the sink. The error names the type of the exception."""
+    with store(servers, OddListingStore) as proxy:
+        assert isinstance(proxy, OddListingStore)
+        proxy.contents = contents
+        with pytest.raises(TemporaryFailure, match="Error"):
+            size_of(check(servers, proxy, "odd")._client, BUCKET, "key")
+
+
+def test_the_check_passes_if_another_version_has_written_another_text(servers: Stack):
+    """Its object only needs to exist."""
+    servers.s3().put_object(Bucket=BUCKET, Key="other-version/store-check", Body=b"another text")
+    with store(servers, S3Proxy) as proxy:
+        assert check(servers, proxy, "other-version").run() == LIKE_AWS

@@ -23,6 +23,7 @@ CONTENT_TYPE = "image/jpeg"
 
 _OF_CLOUDEVENTS = ("specversion", "id", "type", "source", "time")
 REQUIRED = (*_OF_CLOUDEVENTS, "confidence", "box", "landmarks", "framesize", "track", "model")
+_SIGNS_OF_METADATA = frozenset(("specversion", "id", "type", "sha256"))
 OPTIONAL = ("latitude", "longitude", "sha256", "clock")
 ATTRIBUTES = REQUIRED + OPTIONAL
 
@@ -165,8 +166,12 @@ def digest_of(jpeg: bytes) -> str:
 
 
 def is_cloudevent(properties: Properties) -> bool:
-    """Return whether a message has metadata. CloudEvents requires ``specversion`` in each event."""
-    return any(name == "specversion" for name, _ in properties.user_properties)
+    """Return whether a message has metadata: any of the attributes that an image of another publisher does not have.
+
+    CloudEvents requires ``specversion`` in each event. If only its name has been damaged on the way, the others show
+    that the message is not a plain image.
+    """
+    return any(name in _SIGNS_OF_METADATA for name, _ in properties.user_properties)
 
 
 def attributes_of(user_properties: Iterable[tuple[str, str]]) -> dict[str, str]:

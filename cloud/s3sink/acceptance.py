@@ -40,8 +40,8 @@ class Acceptance:
         """Return whether the sink stops holding a message.
 
         It holds every message while S3 accepts nothing at all, as giving messages up would only make their devices send
-        them again. Otherwise a message is given up after :data:`MAX_HELD_SECONDS` if S3 has refused it, or has accepted
-        nothing of its device.
+        them again. Otherwise a message is given up after :data:`MAX_HELD_SECONDS` if S3 has refused it, or if writes of
+        its device fail or hang and none has succeeded. A message that only waits because S3 is slow is held.
 
         Args:
             entry: the message.
@@ -54,5 +54,7 @@ class Acceptance:
         if now - self.recovered_at <= SETTLE_SECONDS:
             return False
         has_failed = entry.failed_at > self.recovered_at
-        is_device_stuck = entry.queue.accepted_at < max(entry.held_since, self.recovered_at)
+        queue = entry.queue
+        has_trouble = queue.failing > 0 or now - queue.oldest_write_at > MAX_HELD_SECONDS
+        is_device_stuck = has_trouble and queue.accepted_at < max(entry.held_since, self.recovered_at)
         return has_failed or is_device_stuck or is_window_full

@@ -5,6 +5,8 @@ a 404, when the bucket is restored; a 400 may only say that the request was too 
 short list is temporary.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from enum import Enum
 from typing import Any
 
@@ -39,6 +41,23 @@ class TemporaryFailure(FacewireError):
 
 class DifferentObject(FacewireError):
     """There is an object with this key and another size. It is never overwritten."""
+
+
+@contextmanager
+def unexpected_as_temporary() -> Iterator[None]:
+    """Raise :class:`TemporaryFailure` for an exception that boto3 does not document.
+
+    boto3 raises ``KeyError``, ``ValueError`` and others for an answer that is well formed but not as it expects. The
+    exception says nothing about this process, which would only get the same answer after a restart. So any exception is
+    safe to treat so, except ``MemoryError``. Use it around calls of boto3 and the reading of their results only.
+    """
+    try:
+        yield
+    except (FacewireError, MemoryError, *NO_USABLE_ANSWER):
+        raise
+    except Exception as error:
+        reason = " ".join(str(error).split())
+        raise TemporaryFailure(f"unexpected answer ({type(error).__name__}: {reason})") from error
 
 
 def failure_of(error: Exception) -> PermanentFailure | TemporaryFailure:

@@ -21,6 +21,7 @@ from cloud.s3sink.answers import (
     reason_of,
     says_it_exists,
     status_of,
+    unexpected_as_temporary,
 )
 from cloud.s3sink.objects import S3Object
 from cloud.s3sink.settings import BucketSettings
@@ -83,7 +84,10 @@ class Bucket:
             ConfigurationError: the bucket does not exist, or access is denied.
         """
         try:
-            self.client.head_bucket(Bucket=self.name)
+            with unexpected_as_temporary():
+                self.client.head_bucket(Bucket=self.name)
+        except TemporaryFailure as error:
+            self.note_failure(str(error))
         except (NoCredentialsError, PartialCredentialsError) as error:
             raise ConfigurationError(
                 f"S3_BUCKET is '{self.name}': no credentials ({str(error).rstrip('.')}); expected "
@@ -165,16 +169,17 @@ class Bucket:
         if abilities.sha256:
             checksum["ChecksumSHA256"] = base64.b64encode(bytes.fromhex(s3_object.sha256)).decode("ascii")
         try:
-            response = self.client.put_object(
-                Bucket=self.name,
-                Key=s3_object.key,
-                Body=s3_object.body,
-                ContentType=s3_object.content_type,
-                Metadata=s3_object.metadata,
-                **self._encryption,
-                **checksum,
-                **condition,
-            )
+            with unexpected_as_temporary():
+                response = self.client.put_object(
+                    Bucket=self.name,
+                    Key=s3_object.key,
+                    Body=s3_object.body,
+                    ContentType=s3_object.content_type,
+                    Metadata=s3_object.metadata,
+                    **self._encryption,
+                    **checksum,
+                    **condition,
+                )
         except NO_USABLE_ANSWER as error:
             if says_it_exists(error) and condition:
                 return self._confirm(s3_object, status_of(error))

@@ -42,6 +42,8 @@ class Entry(Generic[T]):
     failed_at: float = -math.inf
     is_busy: bool = False
     """A worker has it."""
+    busy_since: float = math.inf
+    """When the worker got it; infinity if none has it."""
     is_retry: bool = False
     is_withdrawn: bool = False
 
@@ -65,9 +67,16 @@ class DeviceQueue(Generic[T]):
         """Number of attempts that have failed since the last success."""
         self._workers = self._limit = float(workers)
         self._paused_until = self._retries_paused_until = -math.inf
+        self._writing: dict[Entry[T], None] = {}
+        """The messages that workers have, in the order in which they got them."""
         self._fresh: deque[Entry[T]] = deque()
         self._delayed: list[tuple[float, int, Entry[T]]] = []
         """A heap: when the next attempt is due, a number that breaks ties, and the message."""
+
+    @property
+    def oldest_write_at(self) -> float:
+        """When the oldest write that has not ended was started; infinity if there is none."""
+        return min((entry.busy_since for entry in tuple(self._writing)), default=math.inf)
 
     def add(self, entry: Entry[T]) -> None:
         """Add a new message."""
@@ -89,7 +98,8 @@ class DeviceQueue(Generic[T]):
             entry = self._fresh.popleft()
         else:
             return None
-        entry.is_busy = True
+        entry.is_busy, entry.busy_since = True, now
+        self._writing[entry] = None
         self.busy += 1
         self.waiting -= 1
         return entry
@@ -147,6 +157,8 @@ class DeviceQueue(Generic[T]):
         self.busy -= 1
         self.busy_retries -= entry.is_retry
         entry.is_busy = entry.is_retry = False
+        entry.busy_since = math.inf
+        del self._writing[entry]
 
     def _discard_withdrawn(self) -> None:
         while self._fresh and self._fresh[0].is_withdrawn:

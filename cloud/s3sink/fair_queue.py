@@ -124,6 +124,11 @@ class FairQueue(Generic[T]):
             entry.queue.delay(entry, now)
             self._changed.notify_all()
 
+    def held(self) -> list[T]:
+        """Return every item that is held, in the order of arrival."""
+        with self._changed:
+            return [entry.item for entry in self._entries]
+
     def waiting(self) -> list[Entry[T]]:
         """Return the entries that no worker has, in the order of arrival."""
         with self._changed:

@@ -30,7 +30,7 @@ class SinkCollector(Collector):
             ),
             (
                 "facewire_messages_damaged_total",
-                "Faces whose JPEG had changed on the way. They are in quarantine and got no receipt.",
+                "Faces that had changed on the way. They are in quarantine and got no receipt.",
                 counts.damaged,
             ),
             (

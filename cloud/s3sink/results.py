@@ -23,7 +23,7 @@ class Counts:
     already_there: int = 0
     quarantined: int = 0
     damaged: int = 0
-    """Faces whose JPEG had changed on the way. They are in quarantine, too, and got no receipt."""
+    """Faces that had changed on the way. They are in quarantine, too, and got no receipt."""
     refused: int = 0
     """S3 will never accept them, or has another object with their key. They got no receipt."""
     handed_back: int = 0
@@ -78,7 +78,9 @@ class Results:
             self.counts.handed_back += 1
         if not job.has_outbox:
             _log.error(
-                "message lost: S3 accepts it neither under its key nor in quarantine",
+                "message lost: S3 accepts it neither under its key nor in quarantine"
+                if job.reason
+                else "message lost: too many messages wait, and S3 accepts no object of its device",
                 topic=job.message.topic,
                 id=job.id,
                 reason=reason,

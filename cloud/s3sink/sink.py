@@ -17,13 +17,14 @@ from cloud.s3sink.device_queue import INITIAL_RETRY_SECONDS, MAX_RETRY_SECONDS, 
 from cloud.s3sink.fair_queue import FairQueue
 from cloud.s3sink.job import Job
 from cloud.s3sink.objects import UNKNOWN_DEVICE, Kind
+from cloud.s3sink.redelivery import Redeliveries
 from cloud.s3sink.results import Results
 from cloud.s3sink.settings import SinkSettings
 from wire import topics
 from wire.mqtt.certificate_expiry import CertificateExpiry
 from wire.mqtt.connect_options import ConnectOptions
 from wire.mqtt.connection import Message
-from wire.mqtt.properties import NO_PROPERTIES, Properties
+from wire.mqtt.properties import Properties
 from wire.mqtt.session import Session
 from wire.probe import is_probe
 from wire.process.backoff import delay_seconds
@@ -52,6 +53,7 @@ class Sink:
         self.certificate = CertificateExpiry(settings.cloud_certificate)
         self._settings, self._bucket, self._stop = settings, bucket, stop
         self._queue: FairQueue[Job] = FairQueue(settings.s3_concurrency)
+        self._redeliveries = Redeliveries(self._queue.held)
         self._session = Session(
             settings.cloud_endpoint(),
             ConnectOptions(
@@ -94,10 +96,17 @@ class Sink:
         _log.info("ended", **asdict(self.results.counts))
 
     def step(self) -> None:
-        """Give up messages that are held for too long and that no worker has."""
+        """Give up messages that are held for too long and that no worker has.
+
+        A picture of a publisher without an outbox would be lost. If it has not been tried, it is held as long as the
+        broker sends more messages.
+        """
         is_window_full = self._queue.span > MAX_UNACKNOWLEDGED * 3 // 4
         for entry in self._queue.waiting():
-            if not self._bucket.acceptance.gives_up(entry, is_window_full=is_window_full):
+            has_outbox = entry.item.has_outbox
+            if not self._bucket.acceptance.gives_up(entry, is_window_full=is_window_full and has_outbox):
+                continue
+            if not has_outbox and not entry.failures and not is_window_full:
                 continue
             reason = entry.item.reason or "S3 accepts no object of this device"
             if not self._rescue(entry, reason) and self._queue.withdraw(entry):
@@ -124,14 +133,19 @@ class Sink:
             return
 
     def _on_message(self, message: Message) -> None:
-        if self._stop:
+        if self._stop or (message.qos and message.connection.ended.is_set()):
             return  # not acknowledged: the broker delivers it again
         if is_probe(message.properties, message.payload):
             if message.qos:
                 self._session.acknowledge(message)
             return
+        earlier = self._redeliveries.match(message)
+        if earlier is not None and earlier.replace(message):
+            return
         device = topics.device_of(message.topic) or UNKNOWN_DEVICE
         job = Job(message, device)
+        if earlier is not None:  # stored in the meantime: the same key
+            job.arrived_at = earlier.arrived_at
         if not self._queue.put(device, job, job.size):
             self.results.turned_away(job)
             self._acknowledge(job)
@@ -191,7 +205,6 @@ class Sink:
 
     def _acknowledge(self, job: Job) -> None:
         """Acknowledge a message, and free its memory: it is kept until all earlier messages are acknowledged."""
-        message = job.message
-        message.payload, message.properties, job.s3_object = b"", NO_PROPERTIES, None
+        message = job.release()
         if message.qos:
             self._session.acknowledge(message)

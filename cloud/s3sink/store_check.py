@@ -19,6 +19,7 @@ from cloud.s3sink.answers import (
     reason_of,
     says_it_exists,
     status_of,
+    unexpected_as_temporary,
 )
 from cloud.s3sink.settings import BucketSettings
 
@@ -107,7 +108,7 @@ class StoreCheck:
             self._put(self._key, IfNoneMatch="*")
             again = self._put(self._key, IfNoneMatch="*")
             if again is _Answer.EXISTS:
-                if size_of(self._client, self._bucket, self._key) != len(_BODY):
+                if size_of(self._client, self._bucket, self._key) is None:  # another version wrote another text
                     raise TemporaryFailure(f"S3 answers that {self._key} exists, but does not list it")
                 return True
             if again is _Answer.NOT_SUPPORTED and self._put(self._key) is not _Answer.WRITTEN:
@@ -130,7 +131,8 @@ class StoreCheck:
 
     def _keeps_metadata(self) -> bool | None:
         try:
-            return self._client.head_object(Bucket=self._bucket, Key=self._key)["Metadata"] == _METADATA
+            with unexpected_as_temporary():
+                return self._client.head_object(Bucket=self._bucket, Key=self._key)["Metadata"] == _METADATA
         except NO_USABLE_ANSWER as error:
             if status_of(error) == 403:
                 return None
@@ -148,9 +150,10 @@ class StoreCheck:
         return _Answer.WRITTEN
 
     def _request(self, key: str, **options: Any) -> None:
-        response = self._client.put_object(
-            Bucket=self._bucket, Key=key, Body=_BODY, Metadata=_METADATA, **self._encryption, **options
-        )
+        with unexpected_as_temporary():
+            response = self._client.put_object(
+                Bucket=self._bucket, Key=key, Body=_BODY, Metadata=_METADATA, **self._encryption, **options
+            )
         if not response.get("ETag"):
             raise TemporaryFailure("the response has no ETag, so it is not from an S3 server")
 
@@ -166,16 +169,17 @@ def size_of(client: "S3Client", bucket: str, key: str) -> int | None:
     The object is listed, because HeadObject needs the permission to read it.
 
     Raises:
-        TemporaryFailure: S3 does not answer.
+        TemporaryFailure: S3 does not answer, or its answer is not a listing.
     """
     try:
-        listed = dict(client.list_objects_v2(Bucket=bucket, Prefix=key, MaxKeys=1))
+        with unexpected_as_temporary():
+            listed = dict(client.list_objects_v2(Bucket=bucket, Prefix=key, MaxKeys=1))
+            if not listed.keys() & {"Name", "KeyCount", "Contents"}:
+                raise TemporaryFailure("the answer to a listing is not complete")
+            contents: Any = listed.get("Contents", [])
+            return next((int(item["Size"]) for item in contents if item["Key"] == key), None)
     except NO_USABLE_ANSWER as error:
         raise _as_temporary(error) from None
-    if not listed.keys() & {"Name", "KeyCount", "Contents"}:
-        raise TemporaryFailure("the answer to a listing is not complete")
-    contents: Any = listed.get("Contents", [])
-    return next((int(item["Size"]) for item in contents if item["Key"] == key), None)
 
 
 def sha256_header(body: bytes) -> str:

@@ -6,7 +6,6 @@ stored is counted, one that is damaged is set aside, and receipts that cannot be
 """
 
 import threading
-import time
 from collections.abc import Collection, Iterable, Sequence
 from functools import partial
 from pathlib import Path
@@ -18,11 +17,10 @@ from edge.detector.delivery.storage.commits import Commits
 from edge.detector.delivery.storage.receipts import Receipts
 from edge.detector.delivery.storage.row import OutboxFace, device_of
 from edge.detector.delivery.storage.settling import settle, untimed_row_of
-from edge.detector.delivery.storage.storage import RESCUED_AT_ONCE_BYTES, RETRY_SECONDS, OutboxStorage
+from edge.detector.delivery.storage.storage import RESCUED_AT_ONCE_BYTES, OutboxStorage
 from wire import face
 from wire.errors import BadMessage, ConfigurationError
 from wire.face import Face
-from wire.topics import is_name
 
 __all__ = ["Outbox", "OutboxFace"]
 
@@ -143,15 +141,14 @@ class Outbox:
         """Return a face; None if it is no longer in the outbox, or damaged. A damaged one is never returned again."""
         with self._lock:
             storage = self._storage
-            if seq in storage.hidden:
+            if storage.is_hidden(seq):
                 return None
             problem = storage.disk_problem
             storage.disk_problem = ""
             row = storage.attempt(lambda: storage.table.get(seq), None)
             if row is None:
                 if storage.disk_problem:
-                    storage.unreadable[seq] = time.monotonic() + RETRY_SECONDS
-                    _log.error("face not read, tried again later", seq=seq, reason=storage.disk_problem)
+                    storage.note_unreadable(seq)
                 return None
             storage.disk_problem = problem
             try:
@@ -159,11 +156,6 @@ class Outbox:
             except BadMessage as error:
                 storage.set_aside(seq, row.id, str(error))
                 return None
-
-    def cameras(self) -> set[str]:
-        """Return the cameras of the faces in the outbox: an earlier run may have had another camera."""
-        with self._lock:
-            return set(filter(is_name, self._storage.attempt(self._cameras, set[str]())))
 
     def oldest_id(self) -> str | None:
         """Return the id of the oldest face; None if there is none. While the disk hangs, return the last answer."""
@@ -207,9 +199,6 @@ class Outbox:
         """Close the file."""
         with self._lock:
             self._storage.file.close()
-
-    def _cameras(self) -> set[str]:
-        return self._storage.table.cameras()
 
     def _sequence(self, limit: int, newest_first: bool) -> list[int]:
         return self._storage.table.sequence(limit, newest_first)

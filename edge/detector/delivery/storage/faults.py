@@ -3,6 +3,8 @@
 import enum
 import sqlite3
 
+from edge.detector.delivery.storage.disk_room import DiskFull
+
 
 class Fault(enum.Enum):
     """What an error means. The value is for people."""
@@ -35,3 +37,14 @@ def fault_of(error: sqlite3.Error) -> Fault:
         return Fault.FAILING
     # The outbox's statements are right, so any other error means that the file is not what was written.
     return _FAULTS.get(code, Fault.DAMAGED)
+
+
+def fault_at_start(error: Exception) -> Fault:
+    """Return what an error means that occurred while the file was opened. A bad sector is a damaged file."""
+    if not isinstance(error, sqlite3.Error):
+        return Fault.FULL if isinstance(error, DiskFull) else Fault.FAILING
+    is_unreadable = getattr(error, "sqlite_errorcode", 0) in (
+        sqlite3.SQLITE_IOERR_READ,
+        sqlite3.SQLITE_IOERR_SHORT_READ,
+    )
+    return Fault.DAMAGED if is_unreadable else fault_of(error)

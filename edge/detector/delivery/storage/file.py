@@ -17,7 +17,7 @@ import structlog
 from edge.detector.delivery.storage import schema
 from edge.detector.delivery.storage.damaged_files import DamagedFiles, copy_totals, would_lose_commits
 from edge.detector.delivery.storage.disk_room import MAX_WAL_BYTES, DiskFull, DiskRoom, is_read_only
-from edge.detector.delivery.storage.faults import Fault, fault_of
+from edge.detector.delivery.storage.faults import Fault, fault_at_start
 from edge.detector.delivery.storage.file_space import FileSpace
 from edge.detector.delivery.storage.rescue import Rescue
 from edge.detector.delivery.storage.schema import NewerSchema
@@ -51,6 +51,10 @@ class OutboxFile:
         self.room: DiskRoom
         self.space: FileSpace
         """The space in the file, if it can be written."""
+        self._done: set[Path] = set()
+        """Damaged files from which all faces are moved, but which could not be renamed."""
+        self._read: Path | None = None
+        """The file whose faces are all known to be read into memory."""
         self._damaged = DamagedFiles(self.path)
         self._lock = -1
         self._is_full = False
@@ -66,9 +70,15 @@ class OutboxFile:
                 f"({error})"
             ) from None
 
+    @property
+    def is_rescuing(self) -> bool:
+        """Whether there are damaged files whose faces are not all moved yet."""
+        return self.source is not None or bool(self._damaged.unfinished())
+
     def replace_damaged(self, reason: str) -> None:
         """Rename the file, open a fresh one, and let :attr:`source` read the faces of the renamed one."""
         self._close_database()
+        self._close_source()
         renamed = self._damaged.new_name()
         try:
             self._damaged.rename(renamed)
@@ -84,25 +94,23 @@ class OutboxFile:
             self._use_memory(present, f"no fresh file for the damaged one ({error})")
             self._is_full = isinstance(error, DiskFull)
         else:
-            with contextlib.suppress(OSError):
-                self.source = Rescue(renamed)
+            self._open_source()
 
     def use_memory(self, reason: str) -> None:
         """Deliver from memory what the file contains, as it cannot be written any more."""
         self._close_database()
         self._use_memory(self.path, reason)
 
-    def rescue_in_memory(self) -> None:
-        """Read the damaged file into memory, as the disk has no room for its faces in the fresh one."""
+    def rescue_in_memory(self, reason: str = f"{Fault.FULL.value} (no room for the faces of a damaged file)") -> None:
+        """Read the damaged file into memory, as its faces cannot be written to the fresh one, which is empty."""
         self._close_database()
-        if self.source is not None:
-            self.source.close()
-        self._use_memory(self._damaged.unfinished()[0], f"{Fault.FULL.value} (no room for the faces of a damaged file)")
+        self._use_memory(self.path if self.source is None else self.source.path, reason)
 
     def leave_memory(self, is_delivered: bool) -> bool:
         """Try to open the file for writing again, and return whether that was worth a try.
 
-        A file that fills the disk is deleted once ``is_delivered``, that is, all its faces are delivered.
+        A file that fills the disk is deleted once ``is_delivered``, that is, all faces that were read from it are
+        delivered, provided that these are all that it has. Otherwise it is opened or read again.
         """
         if is_read_only(self.path):
             return False
@@ -112,9 +120,8 @@ class OutboxFile:
             return False
         reason = self.unwritable
         self._close_database()
-        if self.source is not None:
-            self.source.close()
-        self.source, self.unwritable = None, ""
+        self._close_source()
+        self.unwritable = ""
         self._release()
         try:
             self._open()
@@ -123,12 +130,11 @@ class OutboxFile:
         return True
 
     def _remove_delivered(self) -> None:
-        """Rename or delete the file from which all faces are delivered."""
+        """Delete the file whose faces were all read into memory, and are delivered."""
         try:
-            unfinished = self._damaged.unfinished()
-            if unfinished:
-                self._damaged.finish(unfinished[0])
-            elif self._is_full and self.path.exists():
+            if self._read in self._damaged.unfinished():
+                self._damaged.finish(self._read, is_complete=True)
+            elif self._is_full and self._read == self.path and self.path.exists():
                 if self.path.stat().st_size:
                     _log.error("outbox that filled the disk is delivered, and begun again", path=str(self.path))
                 for path in (Path(f"{self.path}-wal"), self.path):
@@ -146,19 +152,27 @@ class OutboxFile:
         """Why the file cannot be written; empty if it can."""
         return self.unwritable or ("disk full: no room for the write-ahead log" if self.space.is_wal_missing else "")
 
-    def finish_rescue(self) -> Rescue | None:
-        """Close the source, which is read to its end, and return the next one."""
-        if self.source is not None:
-            self.source.close()
-        self.source = None
-        if not self.unwritable:
+    def finish_rescue(self, is_complete: bool) -> Rescue | None:
+        """Close the source, which is read to its end, and return the next one.
+
+        ``is_complete``: whether all its faces are known to be read.
+        """
+        done = self.source
+        self._close_source()
+        if done is not None and self.unwritable:
+            self._read = done.path if is_complete else None
+        elif done is not None:
+            self._done.add(done.path)
             try:
-                for done in self._damaged.unfinished()[:1]:
-                    self._damaged.finish(done)
-                for following in self._damaged.unfinished()[:1]:
-                    self.source = Rescue(following)
-            except OSError as error:  # it is tried again at the next start
-                _log.error("damaged outbox cannot be renamed or read", path=str(self.path), reason=str(error))
+                self._damaged.finish(done.path, is_complete)
+            except OSError as error:  # it is read again at the next start
+                _log.error("damaged outbox cannot be renamed", path=str(done.path), reason=str(error))
+        return self.resume_rescue()
+
+    def resume_rescue(self) -> Rescue | None:
+        """Open a damaged file whose faces are not moved yet, if none is open and the file can be written."""
+        if self.source is None and not self.unwritable:
+            self._open_source()
         return self.source
 
     def close(self) -> None:
@@ -166,8 +180,7 @@ class OutboxFile:
         self._close_database()
         if not self.unwritable:
             self.room.keep_reserve()
-        if self.source is not None:
-            self.source.close()
+        self._close_source()
         self._release()
 
     def _open(self) -> None:
@@ -178,7 +191,7 @@ class OutboxFile:
         try:
             self._connect()
         except (sqlite3.Error, DiskFull, OSError) as error:
-            fault = _fault_at_start(error)
+            fault = fault_at_start(error)
             readable = [
                 path for path in (self.path, *self._damaged.unfinished()) if path.exists() and path.stat().st_size
             ]
@@ -190,8 +203,8 @@ class OutboxFile:
                 self.replace_damaged(str(error))
             else:
                 self._use_memory((*readable, self.path)[0], f"{fault.value} ({error})")
-        for unfinished in self._damaged.unfinished()[:1]:
-            self.source = self.source or Rescue(unfinished)
+        if self.source is None:
+            self._open_source()
 
     def _connect(self) -> None:
         """Open the file for writing.
@@ -224,7 +237,8 @@ class OutboxFile:
             raise
 
     def _use_memory(self, path: Path, reason: str) -> None:
-        self.unwritable = reason
+        self._close_source()
+        self.unwritable, self._read = reason, None
         self._is_full = reason.startswith(Fault.FULL.value)
         try:
             self.source = Rescue(path)
@@ -234,6 +248,20 @@ class OutboxFile:
         schema.prepare(self.database)
         schema.create_or_migrate(self.database)
         _log.error("outbox cannot be written, its faces are delivered from memory", path=str(path), reason=reason)
+
+    def _open_source(self) -> None:
+        """Open the first damaged file that is not finished and can be read. The others are tried again later."""
+        for unfinished in self._damaged.unfinished():
+            if self.source is None and unfinished not in self._done:
+                try:
+                    self.source = Rescue(unfinished)
+                except OSError as error:
+                    _log.error("damaged outbox cannot be read", path=str(unfinished), reason=str(error))
+
+    def _close_source(self) -> None:
+        if self.source is not None:
+            self.source.close()
+        self.source = None
 
     def _lock_file(self, flags: int) -> None:
         """Keep other processes out. The descriptor stays open, as closing it would release the locks of SQLite."""
@@ -251,14 +279,3 @@ class OutboxFile:
     def _close_database(self) -> None:
         with contextlib.suppress(sqlite3.Error, AttributeError):
             self.database.close()
-
-
-def _fault_at_start(error: Exception) -> Fault:
-    """Return what an error means that occurred while the file was opened. A bad sector is a damaged file."""
-    if not isinstance(error, sqlite3.Error):
-        return Fault.FULL if isinstance(error, DiskFull) else Fault.FAILING
-    is_unreadable = getattr(error, "sqlite_errorcode", 0) in (
-        sqlite3.SQLITE_IOERR_READ,
-        sqlite3.SQLITE_IOERR_SHORT_READ,
-    )
-    return Fault.DAMAGED if is_unreadable else fault_of(error)

@@ -42,10 +42,31 @@ class _Frame:
     is_intact: bool
 
 
+class Reader:
+    """Reads parts of files. What the disk cannot read is zeros."""
+
+    def __init__(self) -> None:
+        self.had_errors = False
+        """Whether the disk could not read something."""
+
+    def read(self, file: int, size: int, offset: int) -> bytes:
+        """Read ``size`` bytes; what lies beyond the end of the file or cannot be read is zeros."""
+        try:
+            return os.pread(file, size, offset).ljust(size, b"\0")
+        except OverflowError:
+            return bytes(size)
+        except OSError:
+            if size <= PAGE_BYTES:
+                self.had_errors = True
+                return bytes(size)
+            return b"".join(self.read(file, PAGE_BYTES, at) for at in range(offset, offset + size, PAGE_BYTES))
+
+
 class Wal:
     """The frames of a write-ahead log that belong to its current generation."""
 
     def __init__(self, path: Path) -> None:
+        self.reader = Reader()
         self.is_header_damaged = False
         """Whether SQLite would take the WAL for an empty one although it has frames."""
         self._frames = list(self._read(path)) if path.exists() else []
@@ -74,7 +95,7 @@ class Wal:
         """
         with path.open("rb") as file:
             header = file.read(_HEADER_BYTES)
-            heads, sums = _read_frames(file.fileno(), is_big_endian=_is_big_endian(header))
+            heads, sums = _read_frames(self.reader, file.fileno(), is_big_endian=_is_big_endian(header))
         if len(header) < _HEADER_BYTES or not len(heads) or not heads[0].any():
             return
         fields = struct.unpack(">8I", header)
@@ -107,25 +128,40 @@ class Pages:
         """
         wal_path = Path(f"{path}-wal")
         self.wal = Wal(wal_path)
+        self._read = self.wal.reader.read
         self._database = os.open(path, os.O_RDONLY)
-        self._log = os.open(wal_path, os.O_RDONLY) if wal_path.exists() else -1
+        try:
+            self._log = os.open(wal_path, os.O_RDONLY) if wal_path.exists() else -1
+        except OSError:
+            os.close(self._database)
+            raise
         self._count = os.fstat(self._database).st_size // PAGE_BYTES
+
+    @property
+    def had_errors(self) -> bool:
+        """Whether the disk could not read something."""
+        return self.wal.reader.had_errors
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether the database has no page."""
+        return os.fstat(self._database).st_size == 0 and not self.wal.newest()
 
     def read(self, number: int, versions: Mapping[int, int]) -> bytes:
         """Return a page, given the offsets of the pages in the WAL. A page that does not exist is all zeros."""
         if number in versions:
-            return _pread(self._log, PAGE_BYTES, versions[number])
-        return _pread(self._database, PAGE_BYTES, (number - 1) * PAGE_BYTES) if number > 0 else bytes(PAGE_BYTES)
+            return self._read(self._log, PAGE_BYTES, versions[number])
+        return self._read(self._database, PAGE_BYTES, (number - 1) * PAGE_BYTES) if number > 0 else bytes(PAGE_BYTES)
 
     def all(self, versions: Mapping[int, int]) -> Iterator[tuple[int, bytes]]:
         """Yield the number and the content of every page, given the offsets of the pages in the WAL."""
         for first in range(0, self._count, _PAGES_PER_READ):
-            block = _pread(self._database, _PAGES_PER_READ * PAGE_BYTES, first * PAGE_BYTES)
+            block = self._read(self._database, _PAGES_PER_READ * PAGE_BYTES, first * PAGE_BYTES)
             for i in range(min(_PAGES_PER_READ, self._count - first)):
                 if first + i + 1 not in versions:
                     yield first + i + 1, block[i * PAGE_BYTES : (i + 1) * PAGE_BYTES]
         for number, offset in versions.items():
-            yield number, _pread(self._log, PAGE_BYTES, offset)
+            yield number, self._read(self._log, PAGE_BYTES, offset)
 
     def close(self) -> None:
         """Close the files."""
@@ -134,23 +170,15 @@ class Pages:
             os.close(self._log)
 
 
-def _pread(file: int, size: int, offset: int) -> bytes:
-    """Read ``size`` bytes; what lies beyond the end of the file or cannot be read is zeros."""
-    try:
-        return os.pread(file, size, offset).ljust(size, b"\0")
-    except (OSError, OverflowError):
-        if size <= PAGE_BYTES:
-            return bytes(size)
-        return b"".join(_pread(file, PAGE_BYTES, at) for at in range(offset, offset + size, PAGE_BYTES))
-
-
-def _read_frames(file: int, is_big_endian: bool) -> tuple[npt.NDArray[np.uint32], npt.NDArray[np.uint32]]:
+def _read_frames(
+    reader: Reader, file: int, is_big_endian: bool
+) -> tuple[npt.NDArray[np.uint32], npt.NDArray[np.uint32]]:
     """Return the six numbers in the header of each frame, and what each frame adds to the checksum."""
     count = max(0, os.fstat(file).st_size - _HEADER_BYTES) // _FRAME_BYTES
     heads, sums = [np.empty((0, 6), np.uint32)], [np.empty((0, 2), np.uint32)]
     for first in range(0, count, _FRAMES_PER_READ):
         size = min(_FRAMES_PER_READ, count - first) * _FRAME_BYTES
-        block = np.frombuffer(_pread(file, size, _HEADER_BYTES + first * _FRAME_BYTES), np.uint8)
+        block = np.frombuffer(reader.read(file, size, _HEADER_BYTES + first * _FRAME_BYTES), np.uint8)
         frames = block.reshape(-1, _FRAME_BYTES)
         head = frames[:, :_FRAME_HEADER_BYTES]
         heads.append(np.ascontiguousarray(head).view(">u4").astype(np.uint32))

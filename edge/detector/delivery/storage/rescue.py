@@ -69,7 +69,9 @@ class Rescue:
         Raises:
             OSError: the file cannot be read.
         """
+        self.path = path
         self._pages = Pages(path)
+        self._is_index_intact = True
         self._seen: set[str] = set()
         wal = self._pages.wal
         newest, intact = wal.newest(), wal.intact()
@@ -95,6 +97,17 @@ class Rescue:
     def remaining(self) -> int:
         """Number of rows that are not read yet, intact or not."""
         return len(self._waiting)
+
+    @property
+    def had_errors(self) -> bool:
+        """Whether the disk could not read something, so that more faces may be in the file."""
+        return self._pages.had_errors
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether all faces in the file are known to be read: its index is intact, and each of its faces was read."""
+        is_known = self._pages.is_empty or self._is_index_intact
+        return is_known and not (self.had_errors or self._waiting or self.lost)
 
     @property
     def lost(self) -> set[str]:
@@ -179,10 +192,12 @@ class Rescue:
         ids: set[str] = set()
         root = _INDEX_ROOT.search(self._pages.read(1, versions))
         pages, seen = [root[1][0]] if root else [], set[int]()
+        self._is_index_intact = root is not None
         while pages:
             number = pages.pop()
             page = self._pages.read(number, versions)
             if number in seen or page[0] not in (INDEX_LEAF, INDEX_INTERIOR):
+                self._is_index_intact = False
                 continue
             seen.add(number)
             skipped = 4 if page[0] == INDEX_INTERIOR else 0
@@ -190,6 +205,8 @@ class Rescue:
                 record = _INDEX_RECORD.match(page, pointer + skipped + 1)
                 if record:
                     ids.add(record[1].decode())
+                else:
+                    self._is_index_intact = False
                 if skipped:
                     pages.append(int.from_bytes(page[pointer : pointer + 4]))
             if skipped:

@@ -34,14 +34,15 @@ def settle(storage: OutboxStorage) -> int:
         return 0
     none: list[tuple[int, Row]] = []
     found = storage.attempt(lambda: storage.table.untimed(_STEP_FACES + len(storage.set_aside_rows)), none)
-    settled = []
+    settled, former_ids = [], []
     for seq, row in found:
         if seq not in storage.set_aside_rows:
             try:
                 settled.append((seq, _settled(row, now)))
+                former_ids.append(row.id)
             except BadMessage as error:
                 storage.set_aside(seq, row.id, str(error))
-    if not settled or not storage.attempt(lambda: _replace(storage, settled), False):
+    if not settled or not storage.attempt(lambda: _replace(storage, settled, former_ids), False):
         return 0
     storage.untimed -= len(settled)
     return len(settled)
@@ -53,7 +54,7 @@ def _settled(row: Row, now: datetime) -> Row:
     return row.with_time(now.replace(microsecond=now.microsecond // 1000 * 1000), UNKNOWN)
 
 
-def _replace(storage: OutboxStorage, rows: Sequence[tuple[int, Row]]) -> bool:
+def _replace(storage: OutboxStorage, rows: Sequence[tuple[int, Row]], former_ids: Sequence[str]) -> bool:
     storage.file.space.allocate(sum(size_on_disk(row) for _, row in rows) // PAGE_BYTES + SPARE_PAGES)
-    storage.table.replace(rows)
+    storage.table.replace(rows, former_ids if storage.file.is_rescuing else ())
     return True

@@ -31,6 +31,8 @@ SELECT seq, id, camera, properties, jpeg, digest, boot, captured FROM faces WHER
 _REPLACE = """
 UPDATE faces SET id = ?, camera = ?, properties = ?, jpeg = ?, digest = ?, boot = ?, captured = ? WHERE seq = ?
 """
+_CREATE_SETTLED = "CREATE TABLE IF NOT EXISTS settled (id TEXT PRIMARY KEY) WITHOUT ROWID"
+"""Ids that faces had before they got their time, if a damaged file may still have them under these ids."""
 Receipt = tuple[str, str]
 """Id and camera of a face that is delivered."""
 
@@ -88,10 +90,16 @@ class OutboxTable:
             self._database.execute("UPDATE totals SET device = ?", (device,))
 
     def insert_rescued(self, rows: Sequence[tuple[int | None, Row]]) -> list[Row]:
-        """Insert rows under their sequence numbers where these are free, and return those that were not there yet."""
+        """Insert rows under their sequence numbers where these are free, and return those that were not there yet.
+
+        A face that was there and got another id is not inserted again.
+        """
         added = []
         with self._database:
+            settled = self._settled_among([row.id for _, row in rows])
             for seq, row in rows:
+                if row.id in settled:
+                    continue
                 is_free = self._database.execute("SELECT 1 FROM faces WHERE seq = ?", (seq,)).fetchone() is None
                 added_rows = self._database.execute(
                     _INSERT_RESCUED,
@@ -170,27 +178,46 @@ class OutboxTable:
         """Return the id of a face."""
         return str(self._database.execute("SELECT id FROM faces WHERE seq = ?", (seq,)).fetchone()[0])
 
-    def cameras(self) -> set[str]:
-        """Return the cameras of all faces."""
-        return {camera for (camera,) in self._database.execute("SELECT DISTINCT camera FROM faces")}
-
     def untimed(self, limit: int) -> list[tuple[int, Row]]:
         """Return the oldest faces whose capture time is unknown, with their sequence numbers."""
         rows = self._database.execute(_UNTIMED, (limit,))
         return [(seq, _row(row)) for seq, *row in rows]
 
-    def replace(self, rows: Iterable[tuple[int, Row]]) -> None:
-        """Replace rows, given their sequence numbers."""
+    def replace(self, rows: Iterable[tuple[int, Row]], former_ids: Sequence[str]) -> None:
+        """Replace rows, given their sequence numbers, and note the ids that they had if these are given."""
         with self._database:
             self._database.executemany(
                 _REPLACE,
                 [(*_values(row), seq) for seq, row in rows],
             )
+            self.note_settled(former_ids)
+
+    def note_settled(self, former_ids: Sequence[str]) -> None:
+        """Note ids of faces that got another one, in the transaction that is open if there is one."""
+        if former_ids:
+            self._database.execute(_CREATE_SETTLED)
+            with self._database:
+                self._database.executemany("INSERT OR IGNORE INTO settled VALUES (?)", [(id_,) for id_ in former_ids])
+
+    def forget_settled(self) -> None:
+        """Forget the ids of faces that got another one."""
+        if self._has_settled():
+            with self._database:
+                self._database.execute("DELETE FROM settled")
 
     def adopt(self, device: str) -> None:
         """Note the device of the faces."""
         with self._database:
             self._database.execute("UPDATE totals SET device = ?", (device,))
+
+    def _has_settled(self) -> bool:
+        return self._database.execute("SELECT 1 FROM sqlite_schema WHERE name = 'settled'").fetchone() is not None
+
+    def _settled_among(self, ids: Iterable[str]) -> set[str]:
+        if not self._has_settled():
+            return set()
+        found = "SELECT 1 FROM settled WHERE id = ?"
+        return {face_id for face_id in ids if self._database.execute(found, (face_id,)).fetchone()}
 
 
 def _values(row: Row) -> tuple[object, ...]:
