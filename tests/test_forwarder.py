@@ -82,7 +82,7 @@ def test_a_message_is_acknowledged_after_the_cloud_broker_has_accepted_it(broker
     with Peer(brokers.local_port) as local:
         for number in range(20):
             local.session.publish("faces/door", b"%d" % number, qos=1).result(10)
-    await_true(lambda: scrape(port)["facewire_messages_held{direction=up}"] == 20, 20, "the forwarder has all of them")
+    await_true(lambda: scrape(port)["facewire_messages_held{direction=up}"] >= 20, 20, "the forwarder has all of them")
     brokers.programs["forwarder"].kill()
     brokers.start_broker("cloud-broker")
     with Peer(brokers.watch_port, "devices/+/faces/#") as cloud:
