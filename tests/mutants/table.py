@@ -390,10 +390,10 @@ SINK_MUTANTS = (
         (
             Edit(
                 _OBJECTS,
-                "    decoded = face.decode(message.properties, message.payload, origin)  #",
+                "    try:\n        decoded = face.decode(message.properties, message.payload, origin)",
                 '    _, _, device, _, camera = dict(message.properties.user_properties)["source"].split("/")\n'
                 "    origin = Origin(device, camera)\n"
-                "    decoded = face.decode(message.properties, message.payload, origin)  #",
+                "    try:\n        decoded = face.decode(message.properties, message.payload, origin)",
             ),
         ),
         "tests/test_sink.py::test_device_and_camera_come_from_the_topic",
