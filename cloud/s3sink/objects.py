@@ -106,27 +106,30 @@ def make_quarantined(
         receipt_topic = topics.receipts_for(message.topic)
     except BadMessage:
         receipt_topic = None
-    digest = hashlib.sha256()
-    # Brokers count the message expiry down, so it differs when the message is delivered again.
-    packed = replace(message.properties, message_expiry_seconds=None).pack()
-    for part in (message.topic.encode("utf-8", "surrogateescape"), packed, message.payload):
-        digest.update(len(part).to_bytes(4) + part)
     metadata = {
         "reason": _printable_ascii(reason),
         "topic": _printable_ascii(message.topic),
         "arrived": face.format_time(arrived_at),
     }
     return S3Object(
-        key=f"{prefix}/quarantine/device={device}/date={arrived_at:%Y-%m-%d}/{digest.hexdigest()}",
+        key=f"{prefix}/quarantine/device={device}/date={arrived_at:%Y-%m-%d}/{digest_of(message)}",
         body=message.payload,
         content_type="application/octet-stream",
-        metadata={**metadata, **_properties_metadata(packed, metadata)},
+        metadata={**metadata, **_properties_metadata(_packed(message), metadata)},
         receipt_topic=receipt_topic,
         receipt_id=_receipt_id(message),
         kind=kind,
         sha256=face.digest_of(message.payload),
         quarantine_reason=reason,
     )
+
+
+def digest_of(message: Publication) -> str:
+    """Return a SHA-256 that is the same for each delivery of a message: of its topic, properties and payload."""
+    digest = hashlib.sha256()
+    for part in (message.topic.encode("utf-8", "surrogateescape"), _packed(message), message.payload):
+        digest.update(len(part).to_bytes(4) + part)
+    return digest.hexdigest()
 
 
 def key_of(prefix: str, origin: Origin, captured_at: datetime, face_id: str) -> str:
@@ -177,6 +180,11 @@ def _make_picture(message: Publication, prefix: str, origin: Origin, arrived_at:
         kind=Kind.PICTURE,
         sha256=digest.hex(),
     )
+
+
+def _packed(message: Publication) -> bytes:
+    # Brokers count the message expiry down, so it differs when the message is delivered again.
+    return replace(message.properties, message_expiry_seconds=None).pack()
 
 
 def _properties_metadata(packed: bytes, others: dict[str, str]) -> dict[str, str]:

@@ -5,13 +5,12 @@ The new message takes the place of the old one, so that one message has one plac
 of an image of another publisher contains its time of arrival.
 """
 
-import hashlib
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable
-from dataclasses import replace
 
 from cloud.s3sink.job import Job
+from cloud.s3sink.objects import digest_of
 from wire.mqtt.connection import Connection, Message
 
 
@@ -24,7 +23,7 @@ class Redeliveries:
         self._lock = threading.Lock()
         self._connection: Connection | None = None
         """The connection of the latest message."""
-        self._expected: dict[bytes, deque[Job]] = {}
+        self._expected: dict[str, deque[Job]] = {}
         """The messages of earlier connections, by their digest. Equal messages are in the order of arrival."""
 
     def match(self, message: Message) -> Job | None:
@@ -38,7 +37,7 @@ class Redeliveries:
                 self._expect(message.connection)
             if not self._expected or not message.qos:
                 return None
-            key = _digest(message)
+            key = digest_of(message)
             jobs = self._expected.get(key)
             if jobs is None:
                 return None
@@ -52,13 +51,4 @@ class Redeliveries:
         for job in self._held():
             message = job.held_message()
             if message is not None and message.qos and message.connection is not connection:
-                self._expected.setdefault(_digest(message), deque()).append(job)
-
-
-def _digest(message: Message) -> bytes:
-    # Brokers count the message expiry down, so it differs when the message is delivered again.
-    packed = replace(message.properties, message_expiry_seconds=None).pack()
-    digest = hashlib.sha256()
-    for part in (message.topic.encode("utf-8", "surrogateescape"), packed, message.payload):
-        digest.update(len(part).to_bytes(4) + part)
-    return digest.digest()
+                self._expected.setdefault(digest_of(message), deque()).append(job)
