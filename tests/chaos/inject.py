@@ -8,6 +8,7 @@ from collections.abc import Callable, Collection
 from dataclasses import replace
 from functools import partial
 
+from demo.program import await_true
 from demo.stack import BUCKET
 from tests.chaos import clock, disk
 from tests.chaos.device import Device
@@ -30,8 +31,8 @@ from tests.chaos.s3proxy import S3Fault
 from tests.chaos.site import Site
 from wire.face import time_of_id
 
-_BACKLOG_SECONDS = 2.0
-"""How long the link is cut before a bit is flipped, so that there are faces in the outbox."""
+_BACKLOG_SECONDS = 60.0
+"""Maximum time to wait for a face in each outbox before a bit is flipped."""
 _KEY_SECONDS = 5.0
 """Maximum time to wait for a face whose key fails."""
 _COMMIT_SECONDS = 0.3
@@ -114,7 +115,13 @@ class Injector:
                 self.notes.append(f"{device.name}: flipped {disk.flip_bit(device.outbox(camera), self._rng)}")
 
         device.wan.mode = Mode.CUT
-        time.sleep(_BACKLOG_SECONDS)
+        cut_at = time.monotonic()
+
+        def has_backlog() -> bool:
+            taken = {entry.camera for entry in device.journal.read().values() if entry.seconds > cut_at}
+            return taken >= set(device.cameras)
+
+        await_true(has_backlog, _BACKLOG_SECONDS, f"{device.name} has a backlog")
         self._restart_detectors(device, flip)
         device.wan.mode = Mode.PASS
 
