@@ -1,5 +1,6 @@
 #!/bin/sh
-# Installs what the demo and the tests need: Mosquitto with the system's package manager, the rest in a virtual environment.
+# Installs what the demo and the tests need: Mosquitto, and what compiles its plugin, with the system's package manager; the
+# rest in a virtual environment.
 # Usage: [PYTHON=/path/to/python3] setup.sh FOLDER-OF-THE-VIRTUAL-ENVIRONMENT
 set -eu
 venv=$1
@@ -22,6 +23,14 @@ as_root() {
 has_mosquitto() {
     PATH="$PATH:/usr/sbin:/usr/local/sbin:/opt/homebrew/sbin:/usr/local/opt/mosquitto/sbin"
     command -v mosquitto >/dev/null && command -v mosquitto_pub >/dev/null
+}
+
+has_guard() {
+    PATH="$PATH:/usr/sbin:/usr/local/sbin:/opt/homebrew/sbin:/usr/local/opt/mosquitto/sbin"
+    output=$(mktemp -d) && sh cloud/broker/guard/build.sh "$output/guard.so" 2>/dev/null
+    status=$?
+    rm -rf "$output"
+    return "$status"
 }
 
 # Prints a Python that is new enough. A command of that name does not always work: pyenv installs such stubs.
@@ -50,6 +59,7 @@ apt_install() {
 
 missing=""
 (has_mosquitto) || missing="mosquitto mosquitto-clients"
+(has_guard) || missing="$missing gcc libc6-dev mosquitto-dev libmosquitto-dev libssl-dev"
 python=$(find_python)
 "${python:-false}" -c 'import ensurepip, venv' 2>/dev/null || missing="$missing python3 python3-venv"
 
@@ -59,8 +69,8 @@ if [ -n "$missing" ]; then
         # shellcheck disable=SC2086  # each word is a package
         apt_install $missing
     elif command -v brew >/dev/null; then
-        echo "facewire: installing mosquitto and python with Homebrew"
-        brew install --quiet mosquitto python
+        echo "facewire: installing mosquitto, openssl and python with Homebrew"
+        brew install --quiet mosquitto openssl python
     else
         fail "missing: $missing; expected apt-get (Debian, Ubuntu) or brew (macOS) to install it"
     fi

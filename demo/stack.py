@@ -26,6 +26,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from cloud.pki.authority import Authority
 from cloud.s3sink.store_check import is_store_check
+from demo.guard import with_guard
 from demo.ports import HOST, free_port
 from demo.program import ROOT, Program, await_true, find_program, listens
 
@@ -49,11 +50,14 @@ _PKI = "/pki/broker"
 class Stack:
     """Two brokers, an S3 server, and the processes of Facewire between them."""
 
-    def __init__(self, folder: Path, *, watched: bool = False, **settings: str) -> None:
+    def __init__(
+        self, folder: Path, *, watched: bool = False, limits: Mapping[str, float] | None = None, **settings: str
+    ) -> None:
         """Set up a stack; nothing is started yet.
 
         Args:
             folder: for data and logs; created if it is missing.
+            limits: options of the guard, the plugin of the cloud's broker, which replace those in its configuration.
             watched: give the cloud's broker a second port without TLS, at which any client may write and read anything.
             settings: variables for every process of Facewire, which replace the stack's own.
         """
@@ -63,7 +67,7 @@ class Stack:
         self.watch_port = free_port() if watched else 0
         self.s3_port = free_port()
         self.secret_key = secrets.token_hex(16)
-        self.settings = settings
+        self.settings, self.limits = settings, limits or {}
         self.programs: dict[str, Program] = {}
         self._seaweed_ports = {name: free_port() for name in ("master", "volume", "filer")}
 
@@ -232,6 +236,7 @@ class Stack:
     def _with_authority(self, text: str) -> str:
         """Return the configuration of the cloud's broker with the stack's own authority."""
         text = text.replace(_PKI, str(self.authority.broker))
+        text = with_guard(text, self.limits)
         if self.watch_port:
             text = f"per_listener_settings true\n{text}\nlistener {self.watch_port} {HOST}\nallow_anonymous true\n"
         return text

@@ -9,11 +9,16 @@ import subprocess
 from pathlib import Path
 from typing import Any, Self
 
+from cryptography import x509
+
 from cloud.pki.authority import Authority
+from cloud.pki.certificates import name_of
+from cloud.pki.confirm import Outcome, confirm
 from cloud.pki.device_bundle import DeviceBundle
-from cloud.pki.disconnect import Outcome, disconnect
+from demo.guard import with_guard
 from demo.ports import HOST, free_port
 from demo.program import ROOT, await_true, find_program
+from tests import packets
 from tests.builders import Peer
 from wire.mqtt.tls import TlsFiles
 
@@ -21,8 +26,9 @@ from wire.mqtt.tls import TlsFiles
 class Cloud:
     """A broker, its authority and two devices."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder, self.port = folder, free_port()
+    def __init__(self, folder: Path, **limits: float) -> None:
+        """Set up a cloud; ``limits`` replace options of the guard in the broker's configuration."""
+        self.folder, self.port, self.limits = folder, free_port(), limits
         self.pki = folder / "pki"
         self.log = folder / "broker.log"
         self.authority = Authority(self.pki)
@@ -43,6 +49,7 @@ class Cloud:
         text = (ROOT / "cloud" / "broker" / "mosquitto.conf").read_text()
         text = re.sub(r"^listener .*$", f"listener {self.port} {HOST}", text, count=1, flags=re.MULTILINE)
         path = self.folder / "mosquitto.conf"
+        text = with_guard(text, self.limits)
         path.write_text(text.replace("/pki/", f"{self.pki}/") + ("user root\n" if os.geteuid() == 0 else ""))
         return path
 
@@ -84,12 +91,12 @@ class Cloud:
         return TlsFiles(*(self.authority.broker / name for name in ("ca.pem", "server.pem", "server-key.pem")))
 
     def revoke(self, name: str, seconds: float = 8) -> Outcome:
-        """Revoke a device and disconnect it."""
-        return disconnect(self.authority.revoke(name), HOST, self.port, seconds)[0]
+        """Revoke a device, and wait until that is in force."""
+        return confirm(self.authority, self.authority.revoke(name), HOST, self.port, seconds)[0]
 
     def peer(self, tls: TlsFiles, *subscriptions: str, **options: Any) -> Peer:
         """A client that connects with ``tls``."""
-        return Peer(self.port, *subscriptions, tls=tls, **options)
+        return Peer(self.port, *subscriptions, tls=tls, **{"client_id": client_id_of(tls)} | options)
 
     def handshake(
         self, tls: TlsFiles, version: ssl.TLSVersion | None = None, session: ssl.SSLSession | None = None
@@ -100,23 +107,31 @@ class Cloud:
             OSError: the broker refuses the connection.
         """
         context = tls.context()
+        client_id = client_id_of(tls)
         if version is not None:
             context.minimum_version = ssl.TLSVersion.MINIMUM_SUPPORTED
             context.set_ciphers("ALL:@SECLEVEL=0")
             context.maximum_version = context.minimum_version = version
-        return self.connect(context, session)
+        return self.connect(context, session, client_id)
 
-    def connect(self, context: ssl.SSLContext, session: ssl.SSLSession | None = None) -> ssl.SSLSocket:
+    def connect(self, context: ssl.SSLContext, session: ssl.SSLSession | None, client_id: str) -> ssl.SSLSocket:
         """Connect with a given context. A TLS session can be resumed only in its own context."""
         tcp = socket.create_connection((HOST, self.port), timeout=10)
         try:
             wrapped = context.wrap_socket(tcp, server_hostname=HOST, session=session)
-            wrapped.sendall(b"\x10\x0e\x00\x04MQTT\x05\x02\x00\x0a\x00\x00\x01x")
-            assert wrapped.recv(64)[:1] == b"\x20"
+            wrapped.sendall(packets.connect(client_id))
+            if wrapped.recv(64)[3:4] != b"\0":  # neither a CONNACK with the reason code 0 nor the end
+                raise ConnectionRefusedError("the broker refused the connection")
         except BaseException:
             tcp.close()
             raise
         return wrapped
+
+
+def client_id_of(tls: TlsFiles) -> str:
+    """Return the client id that the broker expects: the name in the certificate."""
+    assert tls.cert_file is not None
+    return name_of(x509.load_pem_x509_certificate(tls.cert_file.read_bytes()))
 
 
 def files_of(bundle: DeviceBundle, parent: Path) -> TlsFiles:

@@ -1,7 +1,7 @@
 #!/bin/sh
 # Succeeds if the broker listens, accepts a client certificate and grants a subscription.
 #
-# It connects with the broker's own certificate, which has no permissions.
+# It connects with the broker's own certificate, which may only subscribe to this topic.
 pki=${1:-/pki/broker}
 exec mosquitto_sub -h localhost -p "${2:-8883}" -V 5 --cafile "$pki/ca.pem" --cert "$pki/server.pem" --key "$pki/server-key.pem" \
-    -t health -E -W 3
+    -i facewire.broker -t health -E -W 3

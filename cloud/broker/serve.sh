@@ -1,5 +1,5 @@
 #!/bin/sh
-# Runs Mosquitto, and makes it reload certificates, CRL and ACL when the authority has written new ones.
+# Runs Mosquitto, and makes it reload its certificate and the CRL when the authority has written new ones.
 #
 #     serve.sh [CONFIGURATION [STAMP [MOSQUITTO]]]
 #
@@ -18,9 +18,9 @@ read_stamp() {
     cat "$stamp" 2>/dev/null
 }
 
-# If the ACL or the CRL is missing during a reload, Mosquitto 2.0 continues without it and accepts everything.
+# If the CRL is missing during a reload, Mosquitto 2.0 continues without it. (The guard rereads its list by itself.)
 is_complete() {
-    for file in ca.pem server.pem server-key.pem crl.pem acl.conf; do
+    for file in ca.pem server.pem server-key.pem crl.pem; do
         [ -r "${stamp%/*}/$file" ] && [ -s "${stamp%/*}/$file" ] || return 1
     done
     [ "$(tail -n 1 "${stamp%/*}/crl.pem")" = "-----END X509 CRL-----" ]

@@ -4,6 +4,7 @@ import argparse
 import os
 import sys
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
@@ -11,8 +12,9 @@ import structlog
 from prometheus_client import CollectorRegistry
 
 from cloud.pki import commands
-from cloud.pki.authority import Authority
+from cloud.pki.authority import Authority, Reason
 from cloud.pki.certificates import CERTIFICATE_DAYS
+from cloud.pki.clients import Role
 from cloud.pki.health import health_problem
 from cloud.pki.metrics import AuthorityCollector
 from cloud.pki.renewal import Renewal
@@ -39,9 +41,22 @@ def parser() -> argparse.ArgumentParser:
         "--days", type=_days, default=CERTIFICATE_DAYS, help="days until it expires (default: %(default)s)"
     )
     enroll.add_argument("--to", type=Path, metavar="FOLDER", help="where to create the device's folder")
-    revoke = subparsers.add_parser("revoke", help="revoke a device's certificates and disconnect it")
-    revoke.add_argument("name", metavar="NAME", help="the device's name")
-    revoke.add_argument("--compromised", action="store_true", help="the device's key may have been stolen")
+    revoke = subparsers.add_parser("revoke", help="revoke certificates and disconnect whoever uses them")
+    which = revoke.add_mutually_exclusive_group(required=True)
+    which.add_argument("name", metavar="NAME", nargs="?", help="all certificates of this device")
+    which.add_argument(
+        "--certificate", metavar="FILE", help="the one in this file in PEM, even if it is not registered (- for stdin)"
+    )
+    which.add_argument(
+        "--all-issued-after",
+        type=_moment,
+        metavar="DATE",
+        help="all that were issued to devices since this ISO 8601 date or time in UTC; "
+        "those of the broker and of the sink are replaced",
+    )
+    revoke.add_argument("--compromised", action="store_true", help="the key may have been stolen")
+    replace_key = subparsers.add_parser("replace-key", help="replace the key of the broker or of the sink")
+    replace_key.add_argument("role", choices=[str(Role.BROKER), str(Role.SINK)])
     subparsers.add_parser("list", help="list all devices and their certificates")
     return main_parser
 
@@ -61,7 +76,9 @@ def main(arguments: argparse.Namespace, environ: Mapping[str, str], stop: Stop) 
         elif arguments.command == "enroll":
             commands.enroll(authority, settings, arguments.name, arguments.days, arguments.to)
         elif arguments.command == "revoke":
-            commands.revoke(authority, settings, arguments.name, compromised=arguments.compromised)
+            _revoke(authority, settings, arguments)
+        elif arguments.command == "replace-key":
+            commands.replace_key(authority, settings, Role(arguments.role))
         elif arguments.command == "list":
             commands.list_certificates(authority)
         else:
@@ -72,6 +89,16 @@ def main(arguments: argparse.Namespace, environ: Mapping[str, str], stop: Stop) 
         ) from None
 
 
+def _revoke(authority: Authority, settings: PkiSettings, arguments: argparse.Namespace) -> None:
+    reason = Reason.key_compromise if arguments.compromised else Reason.cessation_of_operation
+    if arguments.certificate is not None:
+        commands.revoke_certificate(authority, settings, arguments.certificate, reason)
+    elif arguments.all_issued_after is not None:
+        commands.revoke_issued_since(authority, settings, arguments.all_issued_after, reason)
+    else:
+        commands.revoke(authority, settings, arguments.name, reason)
+
+
 def serve(authority: Authority, settings: PkiSettings, stop: Stop) -> None:
     """Create and renew certificates until asked to stop."""
     structlog.get_logger("pki").info("starting", **settings.resolved())
@@ -79,7 +106,7 @@ def serve(authority: Authority, settings: PkiSettings, stop: Stop) -> None:
     renewal.step()
     registry = CollectorRegistry()
     registry.register(AuthorityCollector(authority))
-    metrics.serve(settings.metrics_port, registry)
+    metrics.serve(settings.metrics_host, settings.metrics_port, registry)
     # Only after the first step, so that a container that waits for this one to be healthy finds every file.
     health.write_regularly("pki", lambda: health_problem(renewal), stop)
     renewal.run()
@@ -103,7 +130,18 @@ def _days(text: str) -> int:
     return int(text)
 
 
+def _moment(text: str) -> datetime:
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f"{text!r}: expected an ISO 8601 date or time, such as 2026-11-22 or 2026-11-22T15:04Z"
+        ) from None
+    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).astimezone(UTC)
+
+
 def _run(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
+    os.umask(0o077)  # what others may read gets its mode explicitly
     if arguments.check:
         return run_checks(PkiSettings, checks, environ)
     return run(partial(main, arguments, environ))

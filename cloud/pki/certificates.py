@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
 
 from cryptography import x509
+from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, load_pem_private_key
@@ -107,7 +108,7 @@ def make_crl(
     entries = list(previous or ())
     for entry in entries:
         builder = builder.add_revoked_certificate(entry)
-    for serial in sorted(set(revoked) - {entry.serial_number for entry in entries}):
+    for serial in sorted(set(revoked) - serials_in(previous)):
         builder = builder.add_revoked_certificate(
             x509.RevokedCertificateBuilder()
             .serial_number(serial)
@@ -128,9 +129,35 @@ def crl_number(crl: x509.CertificateRevocationList) -> int:
     return crl.extensions.get_extension_for_class(x509.CRLNumber).value.crl_number
 
 
+def serials_in(crl: x509.CertificateRevocationList | None) -> set[int]:
+    """Return the serial numbers of the revoked certificates."""
+    return {entry.serial_number for entry in crl or ()}
+
+
 def name_of(certificate: x509.Certificate) -> str:
-    """Return a certificate's common name."""
-    return str(certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)[0].value)
+    """Return a certificate's common name.
+
+    Raises:
+        ValueError: it has none.
+    """
+    names = certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
+    if not names:
+        raise ValueError("a certificate without a common name")
+    return str(names[0].value)
+
+
+def issued_at(certificate: x509.Certificate) -> datetime:
+    """Return when a certificate of this authority was issued."""
+    return certificate.not_valid_before_utc + CLOCK_TOLERANCE
+
+
+def is_issued_by(certificate: x509.Certificate, authority: x509.Certificate) -> bool:
+    """Return whether an authority has signed a certificate. Its own certificate does not count."""
+    try:
+        certificate.verify_directly_issued_by(authority)
+    except (ValueError, TypeError, InvalidSignature):
+        return False
+    return certificate.subject != authority.subject
 
 
 def hosts_of(certificate: x509.Certificate) -> set[str]:

@@ -1,6 +1,6 @@
 """Stores the certificates of all devices and the CRL. The state of each device is derived from these two."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum
@@ -10,7 +10,9 @@ from typing import TypeVar
 from cryptography import x509
 
 from cloud.pki import atomic_files
-from cloud.pki.certificates import name_of, now, pem
+from cloud.pki.certificates import issued_at, name_of, now, pem, serials_in
+from cloud.pki.clients import Client, decode, encode
+from wire import topics
 from wire.errors import ConfigurationError
 
 T = TypeVar("T")
@@ -30,6 +32,7 @@ class Issued:
 
     device: str
     serial: int
+    issued: datetime
     expires: datetime
     state: State
 
@@ -38,13 +41,20 @@ class Registry:
     """The certificates of all devices, one file for each, and the CRL."""
 
     def __init__(self, folder: Path) -> None:
-        self._issued = folder / "issued"
-        self._crl = folder / "crl.pem"
+        self._issued, self._temporary = folder / "issued", folder / "temporary"
+        self._crl, self._unregistered = folder / "crl.pem", folder / "unregistered"
 
     def add(self, certificate: x509.Certificate) -> None:
-        """Store a certificate."""
-        atomic_files.make_folder(self._issued)
-        atomic_files.write(self._issued / f"{certificate.serial_number:x}.pem", pem(certificate))
+        """Store a device's certificate."""
+        _add(self._issued, certificate)
+
+    def serials(self) -> set[int]:
+        """Return the serial numbers of the certificates of all devices, from the names of their files.
+
+        Raises:
+            ConfigurationError: a file has another name.
+        """
+        return {_serial(path) for path in self._issued.glob("*.pem")}
 
     def crl(self) -> x509.CertificateRevocationList | None:
         """Return the CRL; None if there is neither a CRL nor a device.
@@ -66,19 +76,87 @@ class Registry:
         Raises:
             ConfigurationError: a certificate or the CRL is missing or damaged.
         """
-        crl, current_time = self.crl(), now()
-        revoked = {entry.serial_number for entry in crl or ()}
+        revoked, current_time = serials_in(self.crl()), now()
         certificates = []
         for path in self._issued.glob("*.pem"):
-            certificate = _load(path, x509.load_pem_x509_certificate, "the certificate of a device")
+            certificate = _load(path, _parse_device, "the certificate of a device")
             serial, expires = certificate.serial_number, certificate.not_valid_after_utc
             state = State.REVOKED if serial in revoked else State.EXPIRED if expires < current_time else State.VALID
-            certificates.append(Issued(name_of(certificate), serial, expires, state))
+            certificates.append(Issued(name_of(certificate), serial, issued_at(certificate), expires, state))
         return sorted(certificates, key=lambda issued: (issued.device, issued.expires, issued.serial))
 
     def active_devices(self) -> dict[str, datetime]:
         """Return the devices with a valid certificate, each with the expiry of its last one."""
         return {issued.device: issued.expires for issued in self.issued() if issued.state is State.VALID}
+
+    def unregistered(self) -> list[Client]:
+        """Return the certificates that are known to have been issued after the backup that was restored.
+
+        They are not in force. One that is registered or revoked meanwhile is left out.
+
+        Raises:
+            ConfigurationError: the file with them is damaged.
+        """
+        if not self._unregistered.exists():
+            return []
+        clients = _load(self._unregistered, lambda data: decode(data.decode()), "a list of certificates")
+        known = self.serials() | serials_in(self.crl())
+        return [client for client in clients if client.serial not in known]
+
+    def replace_unregistered(self, clients: Iterable[Client]) -> None:
+        """Store the certificates that are not registered."""
+        atomic_files.write_if_changed(self._unregistered, encode(clients).encode())
+
+    def forget_unregistered(self, device: str) -> None:
+        """Remove the certificates of a device from those that are not registered, because it is enrolled again."""
+        if self._unregistered.exists():
+            self.replace_unregistered(client for client in self.unregistered() if client.name != device)
+
+    def add_temporary(self, certificate: x509.Certificate) -> None:
+        """Store a certificate that is in force until it is removed or expires, within minutes."""
+        _add(self._temporary, certificate)
+
+    def remove_temporary(self, serial: int) -> None:
+        """Remove a temporary certificate."""
+        _path(self._temporary, serial).unlink(missing_ok=True)
+
+    def temporary(self) -> set[int]:
+        """Return the serial numbers of the temporary certificates. Remove those that have expired or are damaged."""
+        serials = set()
+        for path in self._temporary.glob("*.pem"):
+            try:
+                certificate = x509.load_pem_x509_certificate(path.read_bytes())
+            except ValueError:
+                path.unlink()
+                continue
+            if certificate.not_valid_after_utc < now():
+                path.unlink()
+            else:
+                serials.add(certificate.serial_number)
+        return serials
+
+
+def _path(folder: Path, serial: int) -> Path:
+    return folder / f"{serial:x}.pem"
+
+
+def _serial(path: Path) -> int:
+    try:
+        return int(path.stem, 16)
+    except ValueError:
+        raise ConfigurationError(f"'{path}' is not named by a serial number: expected only certificates here") from None
+
+
+def _add(folder: Path, certificate: x509.Certificate) -> None:
+    atomic_files.make_folder(folder)
+    atomic_files.write(_path(folder, certificate.serial_number), pem(certificate))
+
+
+def _parse_device(data: bytes) -> x509.Certificate:
+    certificate = x509.load_pem_x509_certificate(data)
+    if not topics.is_name(name_of(certificate)):
+        raise ValueError(f"its name is {name_of(certificate)!r}")
+    return certificate
 
 
 def _load(path: Path, parse: Callable[[bytes], T], expected: str) -> T:
