@@ -591,7 +591,7 @@ def broker_megabytes(stack: Stack) -> float:
 
 def check_stored_keys(stack: Stack) -> str:
     """Assert that every key has an allowed prefix, and return the result to record."""
-    own = (f"faces/device={DEVICE}/camera=door/date=",)
+    own: tuple[str, ...] = (f"faces/device={DEVICE}/camera=door/date=",)
     for rogue in (ROGUE, FLOODER):
         own += (f"faces/device={rogue}/", f"faces/quarantine/device={rogue}/")
     keys = stack.keys()

@@ -1,6 +1,7 @@
 """The certificate authority: its files, its certificates, and its commands."""
 
 import os
+import shutil
 import signal
 import stat
 import subprocess
@@ -16,15 +17,16 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from cloud.pki import atomic_files, certificates, commands
-from cloud.pki.acl import acl
 from cloud.pki.authority import Authority, Reason
-from cloud.pki.certificates import CLIENT, SERVER, issue, make_crl, now, pem
+from cloud.pki.certificates import CLIENT, SERVER, issue, make_crl, make_key, now, pem
+from cloud.pki.clients import Client, Role, decode, encode
 from cloud.pki.health import health_problem
 from cloud.pki.metrics import AuthorityCollector
 from cloud.pki.registry import State
 from cloud.pki.renewal import Renewal
 from cloud.pki.settings import PkiSettings
 from demo.program import ROOT, await_true
+from tests.mounts import can_mount, mount_tmpfs, unmount
 from wire import topics
 from wire.errors import ConfigurationError
 from wire.mqtt.certificate_expiry import ExpiryReminder
@@ -53,6 +55,16 @@ def revoked(authority: Authority) -> set[int]:
     return {entry.serial_number for entry in crl(authority)}
 
 
+def listed(authority: Authority) -> dict[int, str]:
+    """The serial numbers in the list of clients, each with its name; without temporary ones."""
+    return {client.serial: client.name for client in authority.clients() if client.role is not Role.AUTHORITY}
+
+
+def listed_devices(authority: Authority) -> list[str]:
+    """The names of the devices in the list of clients, one for each certificate."""
+    return [client.name for client in authority.clients() if client.role is Role.DEVICE]
+
+
 def contents(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
@@ -73,7 +85,7 @@ def test_all_files_are_accessible_only_by_their_owner(authority: Authority):
         assert mode == (0o700 if path.is_dir() else 0o600), path
     assert set(contents(authority.folder)) == {
         *(f"authority/{name}" for name in ("ca.pem", "ca-key.pem", "crl.pem", "lock")),
-        *(f"broker/{name}" for name in ("ca.pem", "server.pem", "server-key.pem", "crl.pem", "acl.conf", "stamp")),
+        *(f"broker/{name}" for name in ("ca.pem", "server.pem", "server-key.pem", "crl.pem", "clients", "stamp")),
         *(f"sink/{name}" for name in ("ca.pem", "cert.pem", "key.pem")),
     }
 
@@ -119,8 +131,8 @@ def test_each_certificate_is_valid_only_for_its_purpose(authority: Authority):
         assert key.curve.name == "secp256r1"
         assert issued.not_valid_before_utc < now() < issued.not_valid_after_utc <= ca.not_valid_after_utc
     assert certificates.name_of(certificate(authority.sink / "cert.pem")) == "facewire.s3sink"
-    assert not topics.is_name("facewire.s3sink")
-    assert not topics.is_name("facewire.broker")
+    for reserved in ("facewire.s3sink", "facewire.broker", "facewire.pki"):
+        assert not topics.is_name(reserved)
 
 
 def test_the_brokers_certificate_contains_all_its_names(authority: Authority):
@@ -150,7 +162,7 @@ def test_a_new_public_name_results_in_a_new_certificate_with_the_same_key(author
     before = contents(authority.broker)
     authority.ensure(["other.example.com"])
     after = contents(authority.broker)
-    assert {name for name in after if after[name] != before[name]} == {"server.pem", "stamp"}
+    assert {name for name in after if after[name] != before[name]} == {"server.pem", "clients", "stamp"}
     assert "other.example.com" in certificates.hosts_of(certificate(authority.broker / "server.pem"))
     authority.ensure(["2001:DB8:0::1"])
     before = contents(authority.broker)
@@ -294,7 +306,7 @@ def test_enrolling_again_revokes_nothing(authority: Authority):
     assert first.key != second.key
     assert [(issued.device, issued.state) for issued in authority.issued()] == [("jetson-1", State.VALID)] * 2
     assert revoked(authority) == set()
-    assert (authority.broker / "acl.conf").read_text().count("user jetson-1\n") == 1
+    assert listed_devices(authority) == ["jetson-1"] * 2
 
 
 def test_revoking_a_device_revokes_all_its_certificates_and_permissions(authority: Authority):
@@ -305,13 +317,13 @@ def test_revoking_a_device_revokes_all_its_certificates_and_permissions(authorit
     stamp = (authority.broker / "stamp").read_bytes()
     authority.revoke("jetson-1")
     serials = {issued.serial for issued in authority.issued() if issued.device == "jetson-1"}
-    assert serials < revoked(authority)
-    assert (authority.broker / "acl.conf").read_text() == acl(["jetson-2"])
+    assert serials == revoked(authority)
+    assert listed_devices(authority) == ["jetson-2"]
     assert (authority.broker / "stamp").read_bytes() != stamp
     authority.enroll("jetson-1")
     states = [issued.state for issued in authority.issued() if issued.device == "jetson-1"]
     assert sorted(state.value for state in states) == ["revoked", "revoked", "valid"]
-    assert (authority.broker / "acl.conf").read_text() == acl(["jetson-2", "jetson-1"])
+    assert listed_devices(authority) == ["jetson-1", "jetson-2"]
 
 
 @pytest.mark.parametrize("reason", [Reason.key_compromise, Reason.cessation_of_operation])
@@ -328,7 +340,7 @@ def test_a_device_with_an_expired_certificate_has_no_permissions(authority: Auth
     authority.enroll("jetson-1", days=-0.01)
     assert authority.active_devices() == {}
     assert [issued.state for issued in authority.issued()] == [State.EXPIRED]
-    assert "jetson-1" not in (authority.broker / "acl.conf").read_text()
+    assert listed_devices(authority) == []
 
 
 def test_concurrent_commands_lose_nothing(authority: Authority):
@@ -338,21 +350,21 @@ def test_concurrent_commands_lose_nothing(authority: Authority):
     assert sorted(authority.active_devices()) == sorted(names)
     run_concurrently(lambda name: Authority(authority.folder).revoke(name), names[:8])
     assert sorted(authority.active_devices()) == sorted(names[8:])
-    assert {issued.serial for issued in authority.issued() if issued.device in names[:8]} < revoked(authority)
-    assert (authority.broker / "acl.conf").read_text() == acl(names[8:])
+    assert {issued.serial for issued in authority.issued() if issued.device in names[:8]} == revoked(authority)
+    assert listed_devices(authority) == sorted(names[8:])
 
 
 def test_ensure_completes_an_interrupted_command(authority: Authority, monkeypatch: pytest.MonkeyPatch):
     """For example after a power cut between the CRL and the broker's files."""
     authority.enroll("jetson-1")
     with monkeypatch.context() as cut:
-        cut.setattr(Authority, "_publish", lambda _self: (_ for _ in ()).throw(KeyboardInterrupt))
+        cut.setattr(Authority, "_publish", lambda _self, _ca: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             authority.revoke("jetson-1")
     assert revoked(authority) == set()
     authority.ensure(HOSTS)
-    assert {issued.serial for issued in authority.issued()} < revoked(authority)
-    assert (authority.broker / "acl.conf").read_text() == acl([])
+    assert {issued.serial for issued in authority.issued()} == revoked(authority)
+    assert listed_devices(authority) == []
 
 
 def test_a_file_is_replaced_atomically(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -368,13 +380,314 @@ def test_a_file_is_replaced_atomically(tmp_path: Path, monkeypatch: pytest.Monke
     assert path.read_bytes() == b"newer"
 
 
-def test_the_acl_lists_each_client_and_topic():
-    """In the format of Mosquitto."""
-    assert acl(["b", "a", "b"]).partition("\n\n")[2] == (
-        "user facewire.s3sink\ntopic read devices/+/faces/#\ntopic write devices/+/receipts/#\n\n"
-        "user a\ntopic read devices/a/receipts/#\ntopic write devices/a/faces/#\ntopic write devices/a/status/#\n\n"
-        "user b\ntopic read devices/b/receipts/#\ntopic write devices/b/faces/#\ntopic write devices/b/status/#\n"
-    )
+def test_the_list_of_clients_has_a_line_for_each_certificate():
+    """In the format of the guard. It does not depend on the order."""
+    clients = [
+        Client(0x0A1, "b", Role.DEVICE),
+        Client(0xFF, "a", Role.DEVICE),
+        Client(2, "facewire.s3sink", Role.SINK),
+        Client(0x0A1, "b", Role.DEVICE),
+    ]
+    text = encode(clients)
+    assert [line for line in text.splitlines() if not line.startswith("#")] == [
+        "ff a device",
+        "a1 b device",
+        "2 facewire.s3sink sink",
+        "end",
+    ]
+    assert set(decode(text)) == set(clients)
+    for damaged in ("", text.removesuffix("end\n"), "xyz a device\nend\n", "1 a king\nend\n", "1 a\nend\n"):
+        with pytest.raises(ValueError, match=r"."):
+            decode(damaged)
+
+
+def test_the_list_of_clients_has_the_certificates_in_force_and_no_other(authority: Authority):
+    """Those of the sink, of the broker, and of each device; not those that expired, or that are only signed."""
+    for name, days in (("jetson-1", 9), ("jetson-2", -0.01), ("jetson-3", 9)):
+        authority.enroll(name, days=days)
+    authority.finish(authority.revoke("jetson-3"))
+    issue(authority._load(), "jetson-4", make_key(), [CLIENT])
+    services = [authority.broker / "server.pem", authority.sink / "cert.pem"]
+    (serial,) = [issued.serial for issued in authority.issued() if issued.device == "jetson-1"]
+    assert listed(authority) == {
+        serial: "jetson-1",
+        **{certificate(file).serial_number: certificates.name_of(certificate(file)) for file in services},
+    }
+
+
+def test_a_temporary_certificate_is_listed_until_it_is_removed_or_expires(
+    authority: Authority, monkeypatch: pytest.MonkeyPatch
+):
+    """Another command keeps it. Its key is not stored."""
+    for name in ("a", "b", "c"):
+        authority.enroll(name)
+
+    def temporary() -> set[int]:
+        return {client.serial for client in authority.clients() if client.role is Role.AUTHORITY}
+
+    first, second = authority.revoke("a"), Authority(authority.folder).revoke("b")
+    serials = [change.temporary.certificate.serial_number for change in (first, second)]
+    assert temporary() == set(serials)
+    assert not any(pem(first.temporary.key) in content for content in contents(authority.folder).values())
+    authority.finish(first)
+    assert temporary() == {serials[1]}
+    authority.ensure(HOSTS)
+    assert temporary() == {serials[1]}
+    monkeypatch.setattr("cloud.pki.authority.TEMPORARY_DAYS", -0.01)
+    authority.revoke("c")
+    assert temporary() == {serials[1]}
+    assert len(list((authority.folder / "authority" / "temporary").iterdir())) == 1
+
+
+def test_a_volume_of_an_earlier_version_is_migrated(authority: Authority):
+    """Its list of permissions is replaced, and the stamp covers other files."""
+    authority.enroll("jetson-1")
+    before = contents(authority.broker)
+    (authority.broker / "clients").unlink()
+    (authority.broker / "acl.conf").write_text("user jetson-1\ntopic read devices/jetson-1/receipts/#\n")
+    (authority.broker / "stamp").write_text("another\n")
+    authority.ensure(HOSTS)
+    assert contents(authority.broker) == before
+
+
+@pytest.mark.skipif(not can_mount(), reason="needs root or sudo to mount a small disk")
+def test_a_full_disk_leaves_the_published_list_in_force(authority: Authority, tmp_path: Path):
+    """A revocation is stored, the error is reported, and the next step publishes it."""
+    authority.enroll("jetson-1")
+    shutil.move(authority.broker, tmp_path / "files")
+    authority.broker.mkdir()
+    mount_tmpfs(authority.broker, 1)
+    try:
+        shutil.copytree(tmp_path / "files", authority.broker, dirs_exist_ok=True)
+        before = contents(authority.broker)
+        filler = authority.broker / "filler"
+        with pytest.raises(OSError, match="No space left"):
+            filler.write_bytes(bytes(2_000_000))
+        with pytest.raises(OSError, match="No space left"):
+            authority.revoke("jetson-1")
+        filler.unlink()
+        assert contents(authority.broker) == before
+        assert listed_devices(authority) == ["jetson-1"]
+        assert [issued.state for issued in authority.issued()] == [State.REVOKED]
+        authority.ensure(HOSTS)
+        assert listed_devices(authority) == []
+    finally:
+        unmount(authority.broker)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [("1a.pem", "expected the certificate of a device"), ("copy.pem", "expected only certificates")],
+)
+def test_a_wrong_file_among_the_certificates_is_reported_and_not_listed(authority: Authority, name: str, message: str):
+    """A name with a space would make the whole list unreadable for the guard."""
+    authority.enroll("jetson-1")
+    before = (authority.broker / "clients").read_bytes()
+    (authority.folder / "authority" / "issued" / name).write_bytes((authority.broker / "ca.pem").read_bytes())
+    with pytest.raises(ConfigurationError, match=rf"{name}' is .*{message}"):
+        authority.ensure(HOSTS)
+    assert (authority.broker / "clients").read_bytes() == before
+
+
+def restore(authority: Authority, backup: Path) -> None:
+    shutil.rmtree(authority.folder / "authority")
+    shutil.copytree(backup, authority.folder / "authority")
+
+
+@pytest.fixture
+def restored(authority: Authority, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> Authority:
+    """A restored backup. After it was made, ``revoked`` was revoked, ``new`` enrolled, and ``renewed`` renewed."""
+    for name in ("revoked", "renewed"):
+        authority.enroll(name)
+    shutil.copytree(authority.folder / "authority", tmp_path / "backup")
+    for _ in range(3):
+        authority.finish(authority.revoke("revoked"))
+    for name in ("new", "renewed"):
+        authority.enroll(name)
+    restore(authority, tmp_path / "backup")
+    capfd.readouterr()
+    return authority
+
+
+def test_after_a_restored_backup_no_revocation_is_lost(restored: Authority, capfd: pytest.CaptureFixture[str]):
+    """Whatever is done first. The number of the CRL rises."""
+    before = crl(restored)
+    restored.enroll("another")
+    assert {entry.serial_number for entry in before} <= revoked(restored)
+    assert {issued.state for issued in restored.issued() if issued.device == "revoked"} == {State.REVOKED}
+    assert certificates.crl_number(crl(restored)) > certificates.crl_number(before)
+    assert crl(restored).last_update_utc > before.last_update_utc
+    logged = "".join(capfd.readouterr())
+    assert "revoked after it stay revoked certificates=1" in logged
+    for _ in range(2):
+        restored.ensure(HOSTS)
+    assert "backup" not in "".join(capfd.readouterr())
+
+
+def test_the_number_of_the_crl_rises_even_if_nothing_was_revoked_after_the_backup(authority: Authority, tmp_path: Path):
+    """OpenSSL prefers the newest list."""
+    shutil.copytree(authority.folder / "authority", tmp_path / "backup")
+    authority._registry.replace_crl(make_crl(authority._load(), authority._registry.crl()))
+    authority.ensure(HOSTS)
+    before = crl(authority)
+    restore(authority, tmp_path / "backup")
+    authority.ensure(HOSTS)
+    assert certificates.crl_number(crl(authority)) == certificates.crl_number(before) + 1
+
+
+def test_after_a_restored_backup_later_certificates_are_out_and_their_devices_are_named(
+    restored: Authority, capfd: pytest.CaptureFixture[str]
+):
+    """Until they are enrolled again. The sink and the broker stay in."""
+    services = {serial: name for serial, name in listed(restored).items() if "." in name}
+    restored.ensure(HOSTS)
+    assert "enroll their devices again devices='new, renewed'" in "".join(capfd.readouterr())
+    assert {serial: name for serial, name in listed(restored).items() if "." in name} == services
+    assert listed_devices(restored) == ["renewed"]  # with its certificate of before the backup
+    assert sorted(client.name for client in restored.unregistered()) == ["new", "renewed"]
+    rows = run(restored.folder, "list").stdout.splitlines()
+    assert [row.split()[0] for row in rows if row.endswith("unregistered")] == ["new", "renewed"]
+    restored.enroll("new")
+    assert [client.name for client in restored.unregistered()] == ["renewed"]
+    restored.revoke("renewed")
+    assert restored.unregistered() == []
+    restored.ensure(HOSTS)
+    assert listed_devices(restored) == ["new"]
+
+
+def test_a_device_that_was_enrolled_after_the_backup_can_be_revoked(restored: Authority):
+    """By its name, although there is no record of it."""
+    serials = {serial for serial, name in listed(restored).items() if name == "new"}
+    restored.revoke("new")
+    assert serials
+    assert serials <= revoked(restored)
+
+
+def test_a_backup_that_is_restored_with_all_volumes_missing_is_reported(
+    restored: Authority, capfd: pytest.CaptureFixture[str]
+):
+    """Then nothing is known of what happened after it."""
+    shutil.rmtree(restored.broker)
+    shutil.rmtree(restored.sink)
+    restored.ensure(HOSTS)
+    restored.ensure(HOSTS)
+    assert "".join(capfd.readouterr()).count("revoke again what was revoked after it") == 1
+
+
+def test_a_crl_of_another_authority_is_not_taken_over(authority: Authority, tmp_path: Path):
+    """Nor a damaged one."""
+    other = Authority(tmp_path / "other")
+    other.ensure(HOSTS)
+    for _ in range(3):
+        other.enroll("a")
+        other.revoke("a")
+    (authority.broker / "crl.pem").write_bytes((other.broker / "crl.pem").read_bytes())
+    authority.ensure(HOSTS)
+    assert revoked(authority) == set()
+    assert certificates.crl_number(crl(authority)) == 1
+
+
+@pytest.mark.parametrize("role", [Role.BROKER, Role.SINK])
+def test_a_sink_or_broker_whose_certificate_was_revoked_gets_a_new_key(
+    authority: Authority, tmp_path: Path, role: Role
+):
+    """As after a restored backup of its folder: it is not locked out."""
+    folder = {Role.BROKER: authority.broker, Role.SINK: authority.sink}[role]
+    shutil.copytree(folder, tmp_path / "backup")
+    authority.replace_key(role, HOSTS)
+    for name in ("server.pem", "server-key.pem") if role is Role.BROKER else ("cert.pem", "key.pem"):
+        (folder / name).write_bytes((tmp_path / "backup" / name).read_bytes())
+    authority.ensure(HOSTS)
+    assert_replaced(authority, role, contents(tmp_path / "backup"))
+
+
+def assert_replaced(authority: Authority, role: Role, before: dict[str, bytes]) -> None:
+    """The key is a new one, its certificate is in force, and the one before is not. ``before``: its folder."""
+    names = {Role.BROKER: ("server.pem", "server-key.pem"), Role.SINK: ("cert.pem", "key.pem")}[role]
+    file, key_file = (authority.service_certificates[role].parent / name for name in names)
+    old, new = x509.load_pem_x509_certificate(before[names[0]]), certificate(file)
+    key = certificates.load_key(key_file.read_bytes())
+    assert pem(key) != before[names[1]]
+    assert new.public_key() == key.public_key()
+    assert certificates.name_of(new) == certificates.name_of(old)
+    assert old.serial_number in revoked(authority)
+    assert old.serial_number not in listed(authority)
+    assert new.serial_number in listed(authority)
+    assert new.serial_number not in revoked(authority)
+
+
+@pytest.mark.parametrize("role", [Role.BROKER, Role.SINK])
+@pytest.mark.parametrize("interrupted", [None, "ServiceCertificate.replace", "ServiceCertificate._issue"])
+def test_a_key_can_be_replaced(
+    authority: Authority, monkeypatch: pytest.MonkeyPatch, role: Role, interrupted: str | None
+):
+    """A power cut before or between its files does no harm: the next step does the rest."""
+    before = contents({Role.BROKER: authority.broker, Role.SINK: authority.sink}[role])
+    if interrupted is None:
+        authority.replace_key(role, HOSTS)
+    else:
+        with monkeypatch.context() as cut:
+            cut.setattr(
+                f"cloud.pki.service_certificate.{interrupted}", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt)
+            )
+            with pytest.raises(KeyboardInterrupt):
+                authority.replace_key(role, HOSTS)
+        authority.ensure(HOSTS)
+    assert_replaced(authority, role, before)
+    other = contents({Role.BROKER: authority.sink, Role.SINK: authority.broker}[role])
+    authority.ensure(HOSTS)
+    assert other == contents({Role.BROKER: authority.sink, Role.SINK: authority.broker}[role])
+
+
+def test_a_single_certificate_is_revoked(authority: Authority, tmp_path: Path):
+    """The other one of the same device stays in force, and nothing is changed if it is revoked twice."""
+    first, second = authority.enroll("jetson-1"), authority.enroll("jetson-1")
+    change = authority.revoke_certificate(first.certificate, Reason.key_compromise)
+    serials = [x509.load_pem_x509_certificate(one.certificate).serial_number for one in (first, second)]
+    assert change.names == ("jetson-1",)
+    assert revoked(authority) == {serials[0]}
+    assert serials[1] in listed(authority)
+    number = certificates.crl_number(crl(authority))
+    authority.revoke_certificate(first.certificate)
+    assert certificates.crl_number(crl(authority)) == number
+
+
+def test_a_certificate_that_is_not_registered_is_revoked(authority: Authority):
+    """For example one that was issued after the backup that was restored, or by a copy of the authority's key."""
+    unknown = issue(authority._load(), "jetson-9", make_key(), [CLIENT])
+    authority.revoke_certificate(pem(unknown))
+    assert unknown.serial_number in revoked(authority)
+
+
+def test_certificates_are_revoked_by_their_time_of_issue(authority: Authority, monkeypatch: pytest.MonkeyPatch):
+    """Those of the sink and of the broker are replaced if they were issued since."""
+    moment = now() - timedelta(days=1)
+    with monkeypatch.context() as past:
+        past.setattr(certificates, "now", lambda: moment - timedelta(seconds=1))
+        for name in ("old", "older"):
+            authority.enroll(name)
+        sink = authority.sink / "cert.pem"
+        sink.write_bytes(
+            pem(
+                issue(
+                    authority._load(),
+                    "facewire.s3sink",
+                    certificates.load_key((authority.sink / "key.pem").read_bytes()),
+                    [CLIENT],
+                )
+            )
+        )
+    before = {Role.BROKER: contents(authority.broker), Role.SINK: contents(authority.sink)}
+    for name in ("new", "old"):
+        authority.enroll(name)
+    assert authority.revoke_issued_since(now() + timedelta(seconds=1), HOSTS).names == ()
+    assert revoked(authority) == set()
+    change = authority.revoke_issued_since(moment, HOSTS)
+    assert change.names == ("new", "old")
+    assert listed_devices(authority) == ["old", "older"]
+    assert contents(authority.sink) == before[Role.SINK]
+    assert certificate(sink).serial_number in listed(authority)
+    assert_replaced(authority, Role.BROKER, before[Role.BROKER])
 
 
 def run(folder: Path, *arguments: str, **settings: str) -> "subprocess.CompletedProcess[str]":
@@ -418,12 +731,30 @@ def test_the_commands_of_an_operator(tmp_path: Path):
         (("enroll", "jetson\nuser x"), "is not a valid name of a device"),
         (("enroll", "jetson-1", "--days", "0"), "expected days from 1 to 3650"),
         (("revoke", "nobody"), "there is no device 'nobody'"),
+        (("revoke",), "one of the arguments NAME --certificate --all-issued-after is required"),
+        (("revoke", "jetson-1", "--all-issued-after", "2026-11-22"), "not allowed with argument"),
+        (("revoke", "--all-issued-after", "yesterday"), "'yesterday': expected an ISO 8601 date or time"),
+        (("revoke", "--all-issued-after", "2999-01-01"), "expected a time in the past"),
+        (("revoke", "--certificate", "no-such-file"), "--certificate is 'no-such-file': expected a file"),
+        (("revoke", "--certificate", "README.md"), "expected one certificate in PEM"),
+        (("revoke", "--certificate", "{folder}/broker/crl.pem"), "expected one certificate in PEM"),
+        (("revoke", "--certificate", "{folder}/broker/ca.pem"), "was not issued by this authority"),
+        (("revoke", "--certificate", "{other}/sink/cert.pem"), "was not issued by this authority"),
+        (("revoke", "--certificate", "{folder}/sink/cert.pem"), "use 'replace-key sink' instead"),
+        (("revoke", "--certificate", "{folder}/broker/server.pem"), "use 'replace-key broker' instead"),
+        (("replace-key", "device"), "invalid choice: 'device'"),
+        (("replace-key",), "the following arguments are required"),
     ],
 )
-def test_a_wrong_argument_is_reported_in_one_line(authority: Authority, arguments: tuple[str, ...], message: str):
+def test_a_wrong_argument_is_reported_in_one_line(
+    authority: Authority, tmp_path: Path, arguments: tuple[str, ...], message: str
+):
     """With exit status 2 and without any change."""
+    Authority(tmp_path / "other").ensure(HOSTS)
     before = contents(authority.folder)
-    refused = run(authority.folder, *arguments)
+    refused = run(
+        authority.folder, *(text.format(folder=authority.folder, other=tmp_path / "other") for text in arguments)
+    )
     assert refused.returncode == 2
     assert message in refused.stderr.strip().splitlines()[-1]
     assert contents(authority.folder) == before
@@ -431,7 +762,7 @@ def test_a_wrong_argument_is_reported_in_one_line(authority: Authority, argument
 
 def test_a_missing_authority_is_reported(tmp_path: Path):
     """Only ``init`` and ``serve`` create one."""
-    for arguments in (("enroll", "a"), ("revoke", "a"), ("list",)):
+    for arguments in (("enroll", "a"), ("revoke", "a"), ("replace-key", "sink"), ("list",)):
         refused = run(tmp_path / "none", *arguments)
         assert refused.returncode == 2
         assert refused.stderr.strip().endswith("expected an authority there; 'init' creates one")
@@ -498,13 +829,20 @@ def test_renewal_continues_after_an_error(authority: Authority, monkeypatch: pyt
     assert health_problem(renewal) is None
 
 
-def test_metrics_report_the_expiry_of_the_certificates(authority: Authority):
-    """That of the broker and that of the sink."""
+def test_metrics_report_the_expiry_of_the_certificates_and_how_many_are_in_force(authority: Authority):
+    """The expiry of those of the broker and of the sink."""
+    for name in ("a", "b", "c"):
+        authority.enroll(name)
+    authority.revoke("a")
     expires = certificate(authority.broker / "server.pem").not_valid_after_utc.timestamp()
-    (metric,) = AuthorityCollector(authority).collect()
-    values = {sample.labels["certificate"]: sample.value for sample in metric.samples}
+    expiry, in_force = AuthorityCollector(authority).collect()
+    values = {sample.labels["certificate"]: sample.value for sample in expiry.samples}
     assert values["broker"] == expires
     assert set(values) == {"broker", "sink"}
+    counts = {sample.labels["role"]: sample.value for sample in in_force.samples}
+    assert counts == {"device": 2, "sink": 1, "broker": 1, "authority": 1}
+    (authority.broker / "clients").unlink()
+    assert len(list(AuthorityCollector(authority).collect())) == 2
 
 
 def test_the_service_is_healthy_once_all_files_exist_and_stops_on_sigterm(

@@ -37,11 +37,10 @@ def _take_over_revocations(registry: Registry, broker: BrokerFiles, ca: Identity
         return
     newest, older = (published, own) if _number(published) >= _number(own) else (own, published)
     registry.replace_crl(make_crl(ca, newest, serials_in(older)))
-    _log.warning(
-        "a backup was restored: certificates that were revoked after it stay revoked",
-        certificates=len(missing),
-        serials=", ".join(f"{serial:x}" for serial in sorted(missing)),
-    )
+    if missing:
+        _log.warning(
+            "a backup was restored: certificates that were revoked after it stay revoked", certificates=len(missing)
+        )
 
 
 def _remember_unregistered(registry: Registry, broker: BrokerFiles) -> None:
