@@ -23,8 +23,8 @@ def connect_once(endpoint: Endpoint, client_id: str) -> None:
 def try_broker(endpoint: Endpoint, name: str | None = None) -> str:
     """Connect to a broker, disconnect, and return a line that says so, for ``--check``.
 
-    ``name`` is that in the certificate, if there is one: the cloud's broker accepts no other client id. A running client
-    with the same certificate stays connected.
+    ``name`` is that in the certificate, if there is one: the cloud's broker accepts no other client id. A running
+    client with the same certificate stays connected.
 
     Raises:
         FacewireError: the broker cannot be reached, or refuses the connection.
