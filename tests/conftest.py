@@ -20,7 +20,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Print a table with the result of each intrusion test."""
     reports = [report for outcome in ("passed", "failed") for report in terminalreporter.stats.get(outcome, [])]
     results = [row for report in reports for name, row in getattr(report, "user_properties", ()) if name == "intrusion"]
-    failed = [report for report in terminalreporter.stats.get("failed", []) if "test_intrusion" in report.nodeid]
+    failed = [report for report in terminalreporter.stats.get("failed", []) if "tests/intrusion" in report.nodeid]
     if results:
         table = Table("intrusion", "result", title=f"{len(results)} intrusions blocked, {len(failed)} tests failed")
         for row in results:

@@ -75,10 +75,20 @@ def subscribe(filters: Sequence[str], packet_id: int = 1) -> bytes:
 class RawClient:
     """A TLS connection to a broker, without an MQTT library."""
 
-    def __init__(self, port: int, tls: TlsFiles, address: str = HOST) -> None:
-        """Connect from ``address``, and make the TLS handshake."""
+    def __init__(
+        self,
+        port: int,
+        tls: TlsFiles,
+        address: str = HOST,
+        *,
+        context: ssl.SSLContext | None = None,
+        session: ssl.SSLSession | None = None,
+    ) -> None:
+        """Connect from ``address``, and make the TLS handshake, or resume ``session`` in its ``context``."""
         plain = socket.create_connection((HOST, port), timeout=10, source_address=(address, 0))
-        self.socket: ssl.SSLSocket = tls.context().wrap_socket(plain, server_hostname=HOST)
+        self.socket: ssl.SSLSocket = (context or tls.context()).wrap_socket(
+            plain, server_hostname=HOST, session=session
+        )
         self._received = bytearray()
 
     def __enter__(self) -> "RawClient":

@@ -17,6 +17,8 @@ from wire import face
 from wire.errors import Refused
 from wire.mqtt.properties import Properties
 
+REFUSED = "facewire_messages_refused_total{direction=up}"
+"""Messages of the forwarder that the cloud's broker refuses, for example with too large properties."""
 COUNTERS = (
     "facewire_objects_written_total",
     "facewire_objects_already_there_total",
@@ -115,10 +117,10 @@ def test_every_message_is_stored_quarantined_or_refused_and_counted(stack: Stack
     """For messages from a local client through the forwarder, and from a client of the cloud broker."""
     seed = random.randrange(1 << 32)
     print(f"seed {seed}")
-    rng, metrics_port = random.Random(seed), free_port()
+    rng, metrics_port, forwarder_port = random.Random(seed), free_port(), free_port()
     stack.start_servers()
     stack.start_connected("s3sink", METRICS_PORT=str(metrics_port))
-    stack.start_connected("forwarder")
+    stack.start_connected("forwarder", METRICS_PORT=str(forwarder_port))
     port, prefix = (
         (stack.local_port, "faces/") if entrance == "edge" else (stack.watch_port, f"devices/{DEVICE}/faces/")
     )
@@ -131,7 +133,8 @@ def test_every_message_is_stored_quarantined_or_refused_and_counted(stack: Stack
         free_slots.release()
 
     def read_counters() -> dict[str, int]:
-        return {name: int(value) for name, value in scrape(metrics_port).items() if name in COUNTERS}
+        counters = {name: int(value) for name, value in scrape(metrics_port).items() if name in COUNTERS}
+        return counters | {REFUSED: int(scrape(forwarder_port)[REFUSED])}
 
     with Peer(port) as client, Peer(stack.watch_port, "devices/+/receipts/#") as receipts:
         for number in range(count):
@@ -156,7 +159,7 @@ def test_every_message_is_stored_quarantined_or_refused_and_counted(stack: Stack
     }
     # Writes finish out of order, so others may still be in progress when the last face has its receipt.
     expected = answers["accepted"] + 1
-    await_true(lambda: sum(read_counters().values()) >= expected, 60, f"the sink counts {expected} messages")
+    await_true(lambda: sum(read_counters().values()) >= expected, 60, f"sink and forwarder count {expected} messages")
     counts = read_counters()
     assert sum(counts.values()) == expected, counts
     assert counts["facewire_messages_turned_away_total"] == 0
