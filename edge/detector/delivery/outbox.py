@@ -198,7 +198,7 @@ class Outbox:
             if dropped or has_more:
                 return True
             if not storage.waiting_count:
-                storage.attempt(lambda: storage.file.space.erase_delivered(), None)
+                storage.attempt(storage.file.space.erase_delivered, None)
             return False
 
     def close(self) -> None:

@@ -5,6 +5,7 @@ import time
 
 from edge.detector.delivery.storage.disk_room import DiskFull, DiskRoom
 from edge.detector.delivery.storage.pages import PAGE_BYTES, wal_bytes_of
+from edge.detector.delivery.storage.schema import VERSION
 
 _MAX_CHECKPOINT_PAGES = 1000
 _KEPT_PAGES = 1024
@@ -82,8 +83,8 @@ class FileSpace:
             return
         self._erase_at = now + _ERASE_SECONDS
         database.execute("PRAGMA wal_checkpoint(RESTART)").fetchall()
-        with database:
-            database.execute("UPDATE totals SET version = version")
+        # It has this version. SQLite writes the page all the same, but not for a row that stays as it is.
+        database.execute(f"PRAGMA user_version = {VERSION}")
         (_, frames, _) = database.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
         self._room.erase_wal(wal_bytes_of(frames))
         self._erased_changes = database.total_changes
