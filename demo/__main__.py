@@ -25,10 +25,10 @@ from demo.stack import Stack
 from demo.watch import BrokerMonitor, BucketListing, faults
 from edge.detector.camera.live import LiveCamera
 from edge.detector.camera.source import GSTREAMER, open_camera
-from edge.detector.settings import without_credentials
 from wire.errors import ConfigurationError
 from wire.process import log
 from wire.process.command import make_parser
+from wire.process.credentials import without_credentials
 from wire.process.lifecycle import Stop
 
 LIVE_SECONDS = 20.0

@@ -78,7 +78,7 @@ def test_service_passes_exactly_the_settings_of_its_process(side: str, name: str
     """A setting missing in the compose file could not be set. A setting unknown to the process would have no effect."""
     passed = {key for key in service(side, name)["environment"] if not key.startswith("AWS_")}
     settings = {field.upper() for field in SETTINGS[name].model_fields}
-    assert passed == settings | {f"{field.upper()}_FILE" for field in SETTINGS[name].secrets()}
+    assert passed == settings | {f"{field.upper()}_FILE" for field in SETTINGS[name].from_files()}
 
 
 @pytest.mark.parametrize(("side", "name"), OURS)
@@ -111,6 +111,7 @@ def test_service_has_minimal_privileges_and_resource_limits(side: str, name: str
     assert options["logging"]["options"].keys() == {"max-size", "max-file"}
     assert options["mem_limit"]
     assert options["pids_limit"]
+    assert options["ulimits"] == {"core": 0}
     assert all(
         port.startswith("127.0.0.1:") or port == "${CLOUD_MQTT_BIND:-0.0.0.0:8883}:8883"
         for port in options.get("ports", [])

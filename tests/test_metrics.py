@@ -1,6 +1,8 @@
 """Metrics and health checks of real processes."""
 
 import re
+import socket
+import sys
 import threading
 from typing import Any
 
@@ -94,6 +96,24 @@ def test_metrics_port_in_use_is_reported_with_its_setting(servers: Stack, stack:
     ended = stack.start("forwarder", METRICS_PORT=str(servers.local_port))
     assert ended.wait(20) == 2
     assert f"METRICS_PORT is '{servers.local_port}'" in ended.output()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux answers at every address that begins with 127")
+@pytest.mark.parametrize("host", ["", "0.0.0.0"])  # noqa: S104
+def test_metrics_are_served_on_loopback_only_unless_a_setting_says_otherwise(stack: Stack, host: str):
+    """Only a process that serves them on every interface answers at another address of this machine."""
+    port = free_port()
+    stack.start("forwarder", METRICS_PORT=str(port), METRICS_HOST=host)
+    await_true(lambda: is_listening("127.0.0.1", port), 20, "the forwarder serves its metrics")
+    assert is_listening("127.0.0.2", port) == bool(host)
+
+
+def is_listening(host: str, port: int) -> bool:
+    try:
+        socket.create_connection((host, port), 5).close()
+    except OSError:
+        return False
+    return True
 
 
 def test_health_check_reports_the_reason_for_missing_progress(stack: Stack, monkeypatch: pytest.MonkeyPatch):

@@ -104,6 +104,14 @@ def test_a_secret_comes_from_a_file(tmp_path: Path):
     assert "both set" in line
 
 
+def test_the_address_of_a_camera_comes_from_a_file(tmp_path: Path):
+    """It may contain a password, so a mistake does not show it."""
+    file = tmp_path / "camera"
+    file.write_text("rtsp://admin:hush@10.0.0.9/stream\n")
+    settings = DetectorSettings.from_environment({"CAMERA_SOURCE_FILE": str(file)})
+    assert settings.camera_source == "rtsp://admin:hush@10.0.0.9/stream"
+
+
 def test_secrets_are_masked_in_the_log():
     """Also a password in a camera's address."""
     settings = DetectorSettings.from_environment(

@@ -106,7 +106,7 @@ def serve(authority: Authority, settings: PkiSettings, stop: Stop) -> None:
     renewal.step()
     registry = CollectorRegistry()
     registry.register(AuthorityCollector(authority))
-    metrics.serve(settings.metrics_port, registry)
+    metrics.serve(settings.metrics_host, settings.metrics_port, registry)
     # Only after the first step, so that a container that waits for this one to be healthy finds every file.
     health.write_regularly("pki", lambda: health_problem(renewal), stop)
     renewal.run()

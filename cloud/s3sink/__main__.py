@@ -30,7 +30,7 @@ def main(settings: SinkSettings, stop: Stop) -> None:
     bucket.check()
     sink = Sink(settings, bucket, stop)
     registry.register(SinkCollector(sink))
-    metrics.serve(settings.metrics_port, registry)
+    metrics.serve(settings.metrics_host, settings.metrics_port, registry)
     health.write_regularly("s3sink", lambda: health_problem(sink, bucket), stop)
     sink.run()
 

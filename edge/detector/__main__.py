@@ -33,7 +33,7 @@ def main(settings: DetectorSettings, stop: Stop) -> None:
     )
     registry = CollectorRegistry()
     registry.register(DetectorCollector(detector))
-    metrics.serve(settings.metrics_port, registry)
+    metrics.serve(settings.metrics_host, settings.metrics_port, registry)
     health.write_regularly("detector", lambda: health_problem(detector), stop)
     detector.run()
 

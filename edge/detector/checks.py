@@ -3,11 +3,12 @@
 from edge.detector.camera.source import open_camera
 from edge.detector.delivery.outbox_file import inspect
 from edge.detector.model.yunet import MODEL, FaceDetector
-from edge.detector.settings import DetectorSettings, without_credentials
+from edge.detector.settings import DetectorSettings
 from wire.errors import ConfigurationError
 from wire.exit_codes import ExitCode
 from wire.mqtt.broker_check import try_broker
 from wire.process.command import Check
+from wire.process.credentials import without_credentials
 from wire.process.lifecycle import Stop
 
 

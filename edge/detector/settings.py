@@ -1,30 +1,21 @@
 """The detector's settings."""
 
-import re
 from pathlib import Path
 from typing import Annotated, Self
 
 from pydantic import Field, model_validator
 
 from wire.mqtt.broker_settings import DeviceSettings, QosSettings
-from wire.process.settings import Expected, Fraction, Name, Seconds, Switch, Text
+from wire.process.settings import Expected, Fraction, MayContainSecret, Name, Seconds, Switch, Text
 
 MAX_PAYLOAD_BYTES = 128 * 1024
 """Maximum payload of a message on AWS IoT Core."""
-
-_USER_INFO = re.compile(r"(://)\S*@")
-_QUERY = re.compile(r"(?i)((?:user|usr|login|pass\w*|pwd|token|key|user-pw|user-id)=)[^&\s]+")
-
-
-def without_credentials(source: str) -> str:
-    """Return a camera's address or pipeline with its credentials starred, for logs and messages."""
-    return _QUERY.sub(r"\1**********", _USER_INFO.sub(r"\1**********@", source))
 
 
 class DetectorSettings(DeviceSettings, QosSettings):
     """The settings of ``python -m edge.detector``."""
 
-    camera_source: Text = "/dev/video0"
+    camera_source: Annotated[Text, MayContainSecret()] = "/dev/video0"
     """V4L2 device or its index, rtsp:// or http:// address, video file, folder of images, or gstreamer:<pipeline>."""
     camera_name: Name = "camera"
     """The camera's name: a level of its topics and a part of its keys in S3."""
@@ -66,10 +57,6 @@ class DetectorSettings(DeviceSettings, QosSettings):
     """Maximum number of faces that are sent and not yet receipted."""
     resend_after: Annotated[float, Field(ge=1, le=300), Expected("seconds from 1 to 300")] = 30.0
     """Seconds to wait for a receipt before a face is sent again. Doubles with each attempt, up to 5 minutes."""
-
-    def resolved(self) -> dict[str, str]:
-        """Return every variable and its value as text, with secrets and the camera's credentials starred."""
-        return super().resolved() | {"CAMERA_SOURCE": without_credentials(self.camera_source)}
 
     @model_validator(mode="after")
     def _position_is_complete(self) -> Self:

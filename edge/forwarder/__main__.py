@@ -20,7 +20,7 @@ def main(settings: ForwarderSettings, stop: Stop) -> None:
     forwarder = Forwarder(settings, stop)
     registry = CollectorRegistry()
     registry.register(ForwarderCollector(forwarder))
-    metrics.serve(settings.metrics_port, registry)
+    metrics.serve(settings.metrics_host, settings.metrics_port, registry)
     health.write_regularly("forwarder", lambda: health_problem(forwarder), stop)
     forwarder.run()
 

@@ -17,11 +17,14 @@ from wire import __version__
 from wire.errors import ConfigurationError, FacewireError
 from wire.exit_codes import ExitCode
 from wire.process import log
-from wire.process.lifecycle import Stop, run
+from wire.process.hardening import harden
+from wire.process.lifecycle import Stop, mistakes, run
+from wire.process.log_text import one_line
 from wire.process.settings import Settings
 
 _WIDTH = 100
 _INDENT = " " * 8
+_MAX_DETAIL_BYTES = 2000
 
 S = TypeVar("S", bound=Settings)
 
@@ -90,20 +93,21 @@ def run_checks(settings: type[S], checks: Callable[[S], Iterable[Check]], enviro
 
     Return 0 if everything works; otherwise the exit status of the first failure.
     """
+    harden()
     log.configure("error", "console")
     try:
         parsed = settings.from_environment(environ)
-    except ConfigurationError as mistakes:
-        for line in str(mistakes).splitlines():
+    except ConfigurationError as error:
+        for line in mistakes(error):
             _print_result("settings", "failed", line)
-        return mistakes.exit_code
+        return error.exit_code
     _print_result("settings", "ok")
     status = 0
     for check in checks(parsed):
         try:
-            _print_result(check.name, "ok", check.try_it())
+            _print_result(check.name, "ok", one_line(check.try_it(), _MAX_DETAIL_BYTES))
         except (FacewireError, OSError) as error:
-            _print_result(check.name, "failed", str(error))
+            _print_result(check.name, "failed", one_line(str(error), _MAX_DETAIL_BYTES))
             status = status or int(getattr(error, "exit_code", ExitCode.UNAVAILABLE))
     return status
 
@@ -117,7 +121,7 @@ def _settings_text(settings: type[Settings]) -> str:
     for variable, default, meaning in settings.describe():
         lines.append(f"  {variable} ({default})")
         lines += textwrap.wrap(meaning, _WIDTH, initial_indent=_INDENT, subsequent_indent=_INDENT)
-    secrets = ", ".join(sorted(field.upper() for field in settings.secrets()))
+    secrets = ", ".join(sorted(field.upper() for field in settings.from_files()))
     if secrets:
         lines.append(f"A secret may also come from a file, named by the variable with _FILE appended: {secrets}.")
     return "\n".join(lines)

@@ -19,9 +19,14 @@ import structlog
 from wire.errors import ConfigurationError
 from wire.exit_codes import ExitCode
 from wire.process import log
+from wire.process.hardening import harden
+from wire.process.log_limit import WINDOW_SECONDS
+from wire.process.log_text import one_line
 
 STOP_SECONDS = 4.0
 """How long a process may take to finish its current work when it is asked to stop."""
+_MAX_MISTAKE_BYTES = 2000
+"""Maximum size of a line of a configuration error."""
 
 P = ParamSpec("P")
 
@@ -74,21 +79,36 @@ def run(main: Callable[[Stop], None]) -> int:
 
     A configuration error is printed without a traceback.
     """
+    harden()
     log.configure("info", "console")
     stop = Stop()
     _stop_on_signals(stop)
+    spawn("log", lambda: _report_left_out(stop), stop)
     try:
         main(stop)
         if stop.failure is not None:
             raise stop.failure
     except ConfigurationError as error:
         with contextlib.suppress(OSError, ValueError):
-            print(error, file=sys.stderr, flush=True)  # noqa: T201 (for the operator, in any log format)
+            for line in mistakes(error):
+                print(line, file=sys.stderr, flush=True)  # noqa: T201 (for the operator, in any log format)
         return error.exit_code
     except Exception as error:  # noqa: BLE001 (logged with its traceback, and exit status 70)
         structlog.get_logger("process").critical("ended by an unexpected error", exc_info=error)
         return ExitCode.SOFTWARE
+    finally:
+        log.report_left_out(is_last=True)
     return ExitCode.OK
+
+
+def mistakes(error: ConfigurationError) -> list[str]:
+    """Return the lines of a configuration error, without credentials and control characters."""
+    return [one_line(line, _MAX_MISTAKE_BYTES) for line in str(error).split("\n")]
+
+
+def _report_left_out(stop: Stop) -> None:
+    while not stop.wait(WINDOW_SECONDS):
+        log.report_left_out()
 
 
 def _stop_on_signals(stop: Stop) -> None:

@@ -9,15 +9,20 @@ from prometheus_client import CollectorRegistry, start_http_server
 from wire.errors import ConfigurationError
 
 
-def serve(port: int | None, registry: CollectorRegistry) -> None:
-    """Serve the metrics of ``registry`` on ``port`` in a thread. If ``port`` is None, do nothing.
+def serve(host: str, port: int | None, registry: CollectorRegistry) -> None:
+    """Serve the metrics of ``registry`` at ``host`` and ``port`` in a thread. If ``port`` is None, do nothing.
 
     Raises:
-        ConfigurationError: the port is already in use.
+        ConfigurationError: the port is already in use, or the host is none of this machine.
     """
     if port is None:
         return
     try:
-        start_http_server(port, registry=registry)
+        server, _ = start_http_server(port, addr=host, registry=registry)
     except OSError as error:
-        raise ConfigurationError(f"METRICS_PORT is '{port}': expected a free port ({error.strerror})") from None
+        raise ConfigurationError(
+            f"METRICS_PORT is '{port}', METRICS_HOST is '{host}': expected a free port at an address of this machine "
+            f"({error.strerror})"
+        ) from None
+    # Otherwise whoever breaks a connection off writes a traceback on standard error.
+    server.handle_error = lambda request, client_address: None  # type: ignore[method-assign]

@@ -22,6 +22,8 @@ from pydantic.fields import FieldInfo
 from wire import topics
 from wire.errors import ConfigurationError
 from wire.process import log
+from wire.process.credentials import STARS, without_credentials
+from wire.process.log_text import quoted
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +31,11 @@ class Expected:
     """What the value of a setting should be, in words for the operator."""
 
     words: str
+
+
+@dataclass(frozen=True, slots=True)
+class MayContainSecret:
+    """Marks a text that may contain a secret, such as an address with a password. It may come from a file, too."""
 
 
 Name = Annotated[
@@ -59,6 +66,8 @@ class Settings(BaseModel):
     """Format of the log. console: text; json: one JSON object per line."""
     metrics_port: Port | None = None
     """Port on which Prometheus metrics are served. Default: they are not served."""
+    metrics_host: Host = "127.0.0.1"
+    """Address on which they are served. In the images it is 0.0.0.0, every network of the container."""
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str]) -> Self:
@@ -70,7 +79,7 @@ class Settings(BaseModel):
         mistakes: list[str] = []
         values: dict[str, str] = {}
         for field in cls.model_fields:
-            variable, is_secret = field.upper(), field in cls.secrets()
+            variable, is_secret = field.upper(), field in cls.from_files()
             text = _read_secret(variable, environ, mistakes) if is_secret else environ.get(variable)
             if text:
                 values[field] = text
@@ -84,8 +93,8 @@ class Settings(BaseModel):
         return settings
 
     def resolved(self) -> dict[str, str]:
-        """Return every variable and its value as text, with secrets masked. This is logged at the start."""
-        return {field.upper(): "" if value is None else str(value) for field, value in self}
+        """Return every variable and its value as text, with secrets starred. This is logged at the start."""
+        return {field.upper(): "" if value is None else without_credentials(str(value)) for field, value in self}
 
     def configure_logging(self) -> None:
         """Set up logging according to ``LOG_LEVEL`` and ``LOG_FORMAT``."""
@@ -96,6 +105,18 @@ class Settings(BaseModel):
         """Return the names of the fields that hold a secret."""
         return frozenset(
             field for field, info in cls.model_fields.items() if SecretStr in _parts(info.annotation, *info.metadata)
+        )
+
+    @classmethod
+    def from_files(cls) -> frozenset[str]:
+        """Return the names of the fields that may also come from a file: those that hold or may contain a secret."""
+        return frozenset(
+            field
+            for field, info in cls.model_fields.items()
+            if any(
+                part is SecretStr or isinstance(part, MayContainSecret)
+                for part in _parts(info.annotation, *info.metadata)
+            )
         )
 
     @classmethod
@@ -117,7 +138,7 @@ class Settings(BaseModel):
         descriptions = (part.words for part in _parts(info.annotation, *info.metadata) if isinstance(part, Expected))
         expected = next(descriptions, message)
         if field in values:
-            value = "**********" if field in cls.secrets() else repr(values[field])
+            value = STARS if field in cls.secrets() else quoted(values[field])
             return f"{field.upper()} is {value}: expected {expected}"
         if info.is_required():
             return f"{field.upper()} is not set: expected {expected}"
@@ -160,7 +181,7 @@ def _read_secret(variable: str, environ: Mapping[str, str], mistakes: list[str])
         try:
             return Path(path).read_text(encoding="utf-8").rstrip("\r\n")
         except (OSError, UnicodeDecodeError) as error:
-            mistakes.append(f"{variable}_FILE is {path!r}: expected a file with the secret ({error})")
+            mistakes.append(f"{variable}_FILE is {quoted(path)}: expected a file with the secret ({error})")
     return text
 
 

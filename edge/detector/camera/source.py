@@ -8,9 +8,9 @@ import cv2
 from edge.detector.camera.frame import Camera
 from edge.detector.camera.live import MAX_HANG_SECONDS, OPEN_SECONDS, LiveCamera
 from edge.detector.camera.recorded import ImageFolder, VideoFile, printable
-from edge.detector.settings import without_credentials
 from wire.errors import ConfigurationError
 from wire.exit_codes import ExitCode
+from wire.process.credentials import without_credentials
 
 GSTREAMER = "gstreamer:"
 _STREAM = re.compile(r"(rtsp|rtsps|rtmp|http|https|udp|tcp)://", re.IGNORECASE)

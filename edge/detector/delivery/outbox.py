@@ -180,7 +180,8 @@ class Outbox:
         """Do one small step of what can wait, and return whether there is more to do.
 
         These are: writing remembered receipts, moving faces from a damaged file, dropping faces above a lowered limit,
-        giving unused pages back to the disk, and trying again what the disk refused.
+        giving unused pages back to the disk, erasing delivered faces once none waits, deleting old damaged files, and
+        trying again what the disk refused.
         """
         with self._lock:
             storage = self._storage
@@ -193,7 +194,12 @@ class Outbox:
             dropped = storage.attempt(self._commits.drop_excess, list[str]())
             if dropped:
                 _log.error("outbox above its limit, oldest faces dropped", ids=dropped, dropped=self.dropped)
-            return bool(dropped) or storage.attempt(lambda: storage.file.space.give_back_space(not storage.rows), False)
+            has_more = storage.attempt(lambda: storage.file.space.give_back_space(not storage.rows), False)
+            if dropped or has_more:
+                return True
+            if not storage.waiting_count:
+                storage.attempt(storage.file.space.erase_delivered, None)
+            return False
 
     def close(self) -> None:
         """Close the file."""

@@ -6,7 +6,9 @@ They are called ``<outbox>.rescuing-<time>-<number>`` until all faces that can b
 
 import contextlib
 import itertools
+import os
 import sqlite3
+import stat
 import time
 from pathlib import Path
 
@@ -17,6 +19,7 @@ from edge.detector.delivery.storage.rescue import Rescue
 from edge.detector.delivery.storage.table import OutboxTable
 
 _RESCUING, _DAMAGED = "rescuing", "damaged"
+_OTHERS = stat.S_IRWXG | stat.S_IRWXO
 _log = structlog.get_logger("outbox")
 
 
@@ -58,6 +61,21 @@ class DamagedFiles:
         found = self._path.parent.glob(f"{self._path.name}.{_RESCUING}-*")
         return sorted(path for path in found if not path.name.endswith(("-wal", "-shm")))
 
+    def kept(self) -> list[Path]:
+        """Return the damaged files from which all faces that can be read are moved."""
+        found = self._path.parent.glob(f"{self._path.name}.{_DAMAGED}-*")
+        return sorted(path for path in found if not path.name.endswith(("-wal", "-shm")))
+
+    def make_private(self) -> None:
+        """Take away the rights of other users to the outbox and to all damaged files, if they belong to this user."""
+        name = self._path.name
+        for pattern in (name, f"{name}-*", f"{name}.{_RESCUING}-*", f"{name}.{_DAMAGED}-*"):
+            for path in self._path.parent.glob(pattern):
+                found = path.stat()
+                if found.st_mode & _OTHERS and found.st_uid == os.geteuid():
+                    with contextlib.suppress(OSError):  # the file system may be read-only
+                        path.chmod(stat.S_IMODE(found.st_mode) & ~_OTHERS)
+
     def finish(self, rescued: Path, is_complete: bool) -> None:
         """Rename a file from which all faces that can be read are moved; delete it if these are all that it has."""
         renamed = _finished(rescued)
@@ -70,6 +88,7 @@ class DamagedFiles:
             _log.info("all faces of the damaged outbox are moved, and it is deleted", path=str(rescued))
             return
         size = renamed.stat().st_size
+        os.utime(renamed)  # its age is counted from now
         _log.error("the damaged outbox is kept, delete it to regain its space", path=str(renamed), bytes=size)
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 _MIN_WAL_BYTES, MAX_WAL_BYTES = 1 << 19, 1 << 23
 _MAX_CHUNK_BYTES = 1 << 20
 """While the disk has room, the database is extended by a sixteenth of its size at a time, but at most by this."""
+_ERASED_AT_ONCE_BYTES = 1 << 16
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -55,7 +56,7 @@ class DiskRoom:
         A disk that is nearly full gets a smaller one.
         """
         self._reserve.unlink(missing_ok=True)
-        file = os.open(self._wal, os.O_RDWR | os.O_CREAT, 0o644)
+        file = os.open(self._wal, os.O_RDWR | os.O_CREAT, 0o600)
         try:
             size = self.wal_bytes
             while size >= _MIN_WAL_BYTES:
@@ -83,10 +84,26 @@ class DiskRoom:
         chunk = min(current // 16, _MAX_CHUNK_BYTES) if free > 8 * _MAX_CHUNK_BYTES else 0
         _allocate(self._database, current, max(size - current, chunk))
 
+    def erase_wal(self, start: int) -> None:
+        """Overwrite the WAL with zeros from ``start`` on, where SQLite does not read it. Its room stays allocated."""
+        file = os.open(self._wal, os.O_RDWR)
+        try:
+            for at in range(start, os.fstat(file).st_size, _ERASED_AT_ONCE_BYTES):
+                content = os.pread(file, _ERASED_AT_ONCE_BYTES, at)
+                if content.strip(b"\0"):
+                    os.pwrite(file, bytes(len(content)), at)
+            os.fsync(file)
+        finally:
+            os.close(file)
+
     def keep_reserve(self) -> None:
         """Keep the place of the WAL, which SQLite has deleted, until the next start."""
-        with contextlib.suppress(OSError, DiskFull), self._reserve.open("wb") as file:
-            _allocate(file.fileno(), 0, self.wal_bytes)
+        with contextlib.suppress(OSError, DiskFull):
+            file = os.open(self._reserve, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+            try:
+                _allocate(file, 0, self.wal_bytes)
+            finally:
+                os.close(file)
 
 
 def is_read_only(path: Path) -> bool:

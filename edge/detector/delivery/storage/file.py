@@ -20,6 +20,7 @@ from edge.detector.delivery.storage.disk_room import MAX_WAL_BYTES, DiskFull, Di
 from edge.detector.delivery.storage.faults import Fault, fault_at_start
 from edge.detector.delivery.storage.file_space import FileSpace
 from edge.detector.delivery.storage.rescue import Rescue
+from edge.detector.delivery.storage.retention import Retention
 from edge.detector.delivery.storage.schema import NewerSchema
 from wire.errors import ConfigurationError
 
@@ -56,12 +57,14 @@ class OutboxFile:
         self._read: Path | None = None
         """The file whose faces are all known to be read into memory."""
         self._damaged = DamagedFiles(self.path)
+        self.retention = Retention(self._damaged)
         self._lock = -1
         self._is_full = False
         """Whether the file cannot be written because the disk is full."""
         try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._damaged.finish_renaming()
+            self._damaged.make_private()
             self._open()
         except (OSError, sqlite3.Error, NewerSchema, DiskFull) as error:
             self._release()
@@ -265,7 +268,7 @@ class OutboxFile:
 
     def _lock_file(self, flags: int) -> None:
         """Keep other processes out. The descriptor stays open, as closing it would release the locks of SQLite."""
-        self._lock = os.open(self.path, flags, 0o644)
+        self._lock = os.open(self.path, flags, 0o600)
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

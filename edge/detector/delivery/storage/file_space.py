@@ -1,15 +1,19 @@
 """The space in the outbox's file: allocated before it is needed, and given back to the disk while it is unused."""
 
 import sqlite3
+import time
 
 from edge.detector.delivery.storage.disk_room import DiskFull, DiskRoom
-from edge.detector.delivery.storage.pages import PAGE_BYTES
+from edge.detector.delivery.storage.pages import PAGE_BYTES, wal_bytes_of
+from edge.detector.delivery.storage.schema import VERSION
 
 _MAX_CHECKPOINT_PAGES = 1000
 _KEPT_PAGES = 1024
 """Unused pages that the file keeps for the next faces."""
 _VACUUM_PAGES = 64
 """Pages given back to the disk in one step."""
+_ERASE_SECONDS = 60.0
+"""Minimum interval in which delivered faces are erased from the write-ahead log, as that wears flash memory."""
 
 
 class FileSpace:
@@ -20,6 +24,7 @@ class FileSpace:
         """Whether the disk has no room for the write-ahead log."""
         self._database, self._room = database, room
         self._can_vacuum = True
+        self._erased_changes, self._erase_at = -1, 0.0
         self._allocate_wal()
 
     def checkpoint(self) -> None:
@@ -65,6 +70,24 @@ class FileSpace:
             self._database.execute("PRAGMA auto_vacuum = INCREMENTAL")
             self._database.execute("VACUUM")
         return False
+
+    def erase_delivered(self) -> None:
+        """Erase the pictures of delivered faces from both files, if the outbox is empty and something has changed.
+
+        Deleted rows are overwritten in the database, but that too is written to the write-ahead log first, whose older
+        part stays as it is. So all of the log is copied to the database, SQLite begins it anew with one small
+        transaction, and what is behind that in the log is overwritten.
+        """
+        database, now = self._database, time.monotonic()
+        if self.is_wal_missing or database.total_changes == self._erased_changes or now < self._erase_at:
+            return
+        self._erase_at = now + _ERASE_SECONDS
+        database.execute("PRAGMA wal_checkpoint(RESTART)").fetchall()
+        # It has this version. SQLite writes the page all the same, but not for a row that stays as it is.
+        database.execute(f"PRAGMA user_version = {VERSION}")
+        (_, frames, _) = database.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+        self._room.erase_wal(wal_bytes_of(frames))
+        self._erased_changes = database.total_changes
 
     def _allocate_wal(self) -> None:
         self.is_wal_missing = not self._room.allocate_wal()

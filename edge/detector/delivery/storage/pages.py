@@ -29,6 +29,11 @@ _PAIRS: Final = (8 + PAGE_BYTES) // 8
 Checksum = tuple[int, int]
 
 
+def wal_bytes_of(frames: int) -> int:
+    """Return the size of so many frames in a write-ahead log, with its header, in bytes."""
+    return _HEADER_BYTES + frames * _FRAME_BYTES
+
+
 @dataclass(frozen=True, slots=True)
 class _Frame:
     """A frame of the WAL."""

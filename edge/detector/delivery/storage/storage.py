@@ -169,6 +169,7 @@ class OutboxStorage:
                 _log.info("outbox can be written again", path=str(self.file.path))
             self._load()
         if not self.file.unwritable:
+            self.file.retention.delete_old()
             if self.disk_problem.startswith(Fault.FULL.value) and self.file.room.has_room:
                 self.disk_problem = ""
             self.attempt(self.file.space.allocate_wal, None)
