@@ -274,3 +274,26 @@ def test_a_picture_that_is_delivered_again_while_s3_is_down_is_one_object(stack:
         await_value("facewire_writes_underway", 0, "all are acknowledged")
         assert len(stack.keys()) == 5
         assert sink.stop() == 0
+
+
+def test_a_device_beyond_its_budget_is_turned_away_and_others_are_served(stack: Stack):
+    """It gets no receipt, so its outbox sends the faces again. What has no outbox is counted as lost."""
+    stack.start_s3()
+    stack.make_bucket()
+    stack.start_broker("cloud-broker")
+    port = free_port()
+    stack.start_connected("s3sink", DEVICE_FACES_PER_HOUR="8", METRICS_PORT=str(port))
+    made = make_faces(6, jpeg=JPEG)
+    with Peer(stack.watch_port, "devices/+/receipts/+") as device:
+        for seen in made:
+            device.session.publish(FACES, JPEG, qos=1, properties=face.encode(seen)).result(10)
+        device.session.publish(FACES, JPEG, qos=1).result(10)
+        other = make_face(jpeg=JPEG)
+        device.session.publish("devices/other/faces/door", JPEG, qos=1, properties=face.encode(other)).result(10)
+        receipts = device.await_messages(3)
+        await_true(lambda: scrape(port)["facewire_messages_over_budget_total"] == 5, 10, "five are turned away")
+    assert {receipt.properties.correlation_data for receipt in receipts} == {
+        seen.id.encode() for seen in (*made[:2], other)
+    }
+    assert scrape(port)["facewire_messages_over_budget_lost_total"] == 1
+    assert len(stack.keys()) == 3

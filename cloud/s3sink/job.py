@@ -14,6 +14,20 @@ _PROPERTY_BYTES = 256
 """Memory of a message without its texts, and of one of its properties."""
 
 
+def size_of(message: Message) -> int:
+    """Return the bytes of a complete message in memory, approximately."""
+    properties = message.properties
+    texts = sum(len(name) + len(value) for name, value in properties.user_properties)
+    texts += len(properties.content_type or "") + len(properties.response_topic or "") + len(message.topic)
+    binary = len(message.payload) + len(properties.correlation_data or b"")
+    return binary + texts + _MESSAGE_BYTES + len(properties.user_properties) * _PROPERTY_BYTES
+
+
+def free(message: Message) -> None:
+    """Free the memory of a message, which stays in the order of acknowledgements until all earlier ones are sent."""
+    message.topic, message.payload, message.properties = "", b"", NO_PROPERTIES
+
+
 class Job:
     """A message that is to be stored. Its message may be replaced by another delivery of it until it is released."""
 
@@ -46,9 +60,7 @@ class Job:
         self.rescue_reason: str | None = None
         """Why it is put into quarantine although it is a valid picture; None if it is not."""
         self.s3_object: S3Object | None = None
-        texts = sum(len(name) + len(value) for name, value in properties.user_properties)
-        count = len(properties.user_properties)
-        self.size = len(message.payload) + texts + _MESSAGE_BYTES + count * _PROPERTY_BYTES
+        self.size = size_of(message)
         """Bytes in memory, approximately."""
 
     def held_message(self) -> Message | None:
@@ -69,7 +81,8 @@ class Job:
         """Free the memory of the message, and return it to be acknowledged."""
         with self._lock:
             self._is_released = True
-            self.message.payload, self.message.properties, self.s3_object = b"", NO_PROPERTIES, None
+            self.s3_object = None
+            free(self.message)
             return self.message
 
     def make_object(self, prefix: str) -> S3Object:

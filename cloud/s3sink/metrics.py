@@ -44,8 +44,26 @@ class SinkCollector(Collector):
                 "Messages turned away because their device's queue was full.",
                 counts.turned_away,
             ),
+            (
+                "facewire_messages_over_budget_total",
+                "Messages turned away because their device had used up its budget.",
+                counts.over_budget,
+            ),
+            (
+                "facewire_messages_over_budget_lost_total",
+                "Those of them that are lost, because their publisher keeps no copy.",
+                counts.over_budget_lost,
+            ),
         ):
             yield CounterMetricFamily(name, meaning, value=value)
+        loudest = GaugeMetricFamily(
+            "facewire_loudest_device_messages",
+            "Messages of the device that sent most of what was turned away or put into quarantine in the last 10 s.",
+            labels=["device"],
+        )
+        if (share := self._sink.results.loudest.latest) is not None:
+            loudest.add_metric([share.device], share.count)
+        yield loudest
         yield GaugeMetricFamily(
             "facewire_writes_underway", "Messages received and not yet acknowledged.", value=self._sink.underway
         )

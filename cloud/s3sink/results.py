@@ -7,10 +7,17 @@ from dataclasses import dataclass
 import structlog
 
 from cloud.s3sink.job import Job
+from cloud.s3sink.loudest import Loudest
 from cloud.s3sink.objects import Kind, S3Object
+from wire import face
+from wire.mqtt.connection import Message
 
 MIN_LOG_INTERVAL_SECONDS = 10.0
 """Minimum interval between two warnings of the same kind about the same device."""
+_MAX_LOGGED = 1000
+"""Maximum number of devices and kinds of warnings whose time is remembered."""
+_MAX_TOPIC_CHARS = 200
+"""A valid topic has at most 150 characters. A longer one is cut in the log."""
 
 _log = structlog.get_logger("s3sink")
 
@@ -32,6 +39,10 @@ class Counts:
     """QoS 0 messages that arrived while their device's queue was full."""
     turned_away: int = 0
     """QoS 1 and 2 messages that arrived while their device's queue was full. They got no receipt."""
+    over_budget: int = 0
+    """Messages of devices that had used up their budget. They got no receipt."""
+    over_budget_lost: int = 0
+    """Those of them that are lost: their publisher keeps no copy, or they were sent at QoS 0."""
 
 
 class Results:
@@ -39,6 +50,7 @@ class Results:
 
     def __init__(self) -> None:
         self.counts = Counts()
+        self.loudest = Loudest()
         self._lock = threading.Lock()
         self._logged_at: dict[tuple[str, str], float] = {}
 
@@ -53,15 +65,34 @@ class Results:
                 self.counts.quarantined += 1
             else:
                 self.counts.written += 1
+        if reason is not None:
+            self.loudest.note(job.device, s3_object.kind.value, job.size)
         if s3_object.kind is Kind.DAMAGED:
-            _log.error("damaged face quarantined without a receipt", id=job.id, key=s3_object.key, reason=reason)
-        elif reason is not None:
-            _log.warning("message quarantined", topic=job.message.topic, key=s3_object.key, reason=reason)
-        else:
+            if self._may_log("damaged", job.device):
+                _log.error(
+                    "damaged face quarantined without a receipt",
+                    device=job.device,
+                    id=job.id,
+                    key=s3_object.key,
+                    reason=reason,
+                )
+        elif reason is not None and self._may_log("quarantined", job.device):
+            topic = job.message.topic[:_MAX_TOPIC_CHARS]
+            _log.warning("message quarantined", device=job.device, topic=topic, key=s3_object.key, reason=reason[:500])
+        elif reason is None:
             _log.debug("stored", key=s3_object.key, is_new=is_new)
+
+    def over_budget(self, message: Message, device: str, size: int) -> None:
+        """Note that a message of ``size`` bytes was not taken because its device had used up its budget."""
+        is_lost = message.qos == 0 or not face.is_cloudevent(message.properties)
+        with self._lock:
+            self.counts.over_budget += 1
+            self.counts.over_budget_lost += is_lost
+        self.loudest.note(device, "over_budget_lost" if is_lost else "over_budget", size)
 
     def turned_away(self, job: Job) -> None:
         """Note that a message was not taken because its device's queue was full."""
+        self.loudest.note(job.device, "queue_full", job.size)
         with self._lock:
             if job.message.qos == 0:
                 self.counts.dropped += 1
@@ -81,7 +112,8 @@ class Results:
                 "message lost: S3 accepts it neither under its key nor in quarantine"
                 if job.reason
                 else "message lost: too many messages wait, and S3 accepts no object of its device",
-                topic=job.message.topic,
+                device=job.device,
+                topic=job.message.topic[:_MAX_TOPIC_CHARS],
                 id=job.id,
                 reason=reason,
             )
@@ -98,7 +130,8 @@ class Results:
         """Note that S3 will never accept a message. A face stays in its detector's outbox and is sent again."""
         with self._lock:
             self.counts.refused += 1
-        _log.error("message refused by S3", topic=job.message.topic, id=job.id, reason=reason)
+        topic = job.message.topic[:_MAX_TOPIC_CHARS]
+        _log.error("message refused by S3", device=job.device, topic=topic, id=job.id, reason=reason)
 
     def different(self, job: Job, key: str, reason: str) -> None:
         """Note that the key of a message exists with another object."""
@@ -112,5 +145,7 @@ class Results:
         with self._lock:
             if now - self._logged_at.get((kind, device), -MIN_LOG_INTERVAL_SECONDS) < MIN_LOG_INTERVAL_SECONDS:
                 return False
+            if len(self._logged_at) >= _MAX_LOGGED:
+                self._logged_at.pop(next(iter(self._logged_at)))
             self._logged_at[kind, device] = now
             return True

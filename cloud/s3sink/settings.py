@@ -65,3 +65,7 @@ class SinkSettings(BucketSettings, CloudSettings):
 
     s3_concurrency: Annotated[int, Field(ge=1, le=256), Expected("writes from 1 to 256")] = 16
     """Maximum number of concurrent writes."""
+    device_faces_per_hour: Annotated[int, Field(ge=0), Expected("messages per hour, or 0 for no limit")] = 36_000
+    """Maximum number of messages of one device per hour. 0: unlimited."""
+    device_bytes_per_hour: Annotated[int, Field(ge=0), Expected("bytes per hour, or 0 for no limit")] = 4 << 30
+    """Maximum size of the messages of one device per hour, in bytes. 0: unlimited."""

@@ -4,6 +4,7 @@ A message is acknowledged only after S3 has accepted it, in the order of arrival
 Devices are served round-robin. If a device has too many messages waiting, further ones are turned away without a
 receipt, so its detector sends them again. A message that S3 does not accept while it accepts others is handed back in
 the same way: it is acknowledged without a receipt, so that it does not hold up the acknowledgements of others.
+Messages of a device that has used up its budget of the hour are turned away, too.
 """
 
 import time
@@ -13,9 +14,10 @@ import structlog
 
 from cloud.s3sink.answers import DifferentObject, Outcome, PermanentFailure, TemporaryFailure
 from cloud.s3sink.bucket import Bucket
+from cloud.s3sink.budget import Budgets
 from cloud.s3sink.device_queue import INITIAL_RETRY_SECONDS, MAX_RETRY_SECONDS, Entry
 from cloud.s3sink.fair_queue import FairQueue
-from cloud.s3sink.job import Job
+from cloud.s3sink.job import Job, free, size_of
 from cloud.s3sink.objects import UNKNOWN_DEVICE, Kind
 from cloud.s3sink.redelivery import Redeliveries
 from cloud.s3sink.results import Results
@@ -53,6 +55,7 @@ class Sink:
         self.certificate = CertificateExpiry(settings.cloud_certificate)
         self._settings, self._bucket, self._stop = settings, bucket, stop
         self._queue: FairQueue[Job] = FairQueue(settings.s3_concurrency)
+        self._budgets = Budgets(settings.device_faces_per_hour, settings.device_bytes_per_hour)
         self._redeliveries = Redeliveries(self._queue.held)
         self._session = Session(
             settings.cloud_endpoint(),
@@ -87,6 +90,7 @@ class Sink:
         checked_at = time.monotonic()
         while not self._stop.wait(STEP_SECONDS):
             self.step()
+            self.results.loudest.step()
             if time.monotonic() - checked_at >= EXPIRY_CHECK_SECONDS:
                 self.certificate.step()
                 checked_at = time.monotonic()
@@ -136,19 +140,30 @@ class Sink:
         if self._stop or (message.qos and message.connection.ended.is_set()):
             return  # not acknowledged: the broker delivers it again
         if is_probe(message.properties, message.payload):
-            if message.qos:
-                self._session.acknowledge(message)
+            self._drop(message)
             return
         earlier = self._redeliveries.match(message)
         if earlier is not None and earlier.replace(message):
             return
         device = topics.device_of(message.topic) or UNKNOWN_DEVICE
+        if earlier is None and not self._budgets.allows(device):
+            self.results.over_budget(message, device, size_of(message))
+            self._drop(message)
+            return
         job = Job(message, device)
         if earlier is not None:  # stored in the meantime: the same key
             job.arrived_at = earlier.arrived_at
         if not self._queue.put(device, job, job.size):
             self.results.turned_away(job)
             self._acknowledge(job)
+        elif earlier is None:  # what was turned away costs nothing, so a device may send it again
+            self._budgets.charge(device, job.size)
+
+    def _drop(self, message: Message) -> None:
+        """Acknowledge a message that is not kept, and free its memory."""
+        free(message)
+        if message.qos:
+            self._session.acknowledge(message)
 
     def _work(self) -> None:
         while (entry := self._queue.get()) is not None:
