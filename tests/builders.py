@@ -12,6 +12,7 @@ import numpy as np
 from demo import program
 from demo.ports import HOST
 from demo.program import await_true
+from demo.stack import OPERATOR, OPERATOR_PASSWORD
 from wire import face
 from wire.face import Face
 from wire.mqtt.connect_options import ConnectOptions
@@ -72,7 +73,7 @@ class Peer:
         self.on_message: Callable[[Message], None] = lambda message: self.session.acknowledge(message)  # noqa: PLW0108 (session is set later)
         self._arrived = threading.Condition()
         self.session = Session(
-            Endpoint("a broker", HOST, port, tls),
+            Endpoint("a broker", HOST, port, tls, *(() if tls else (OPERATOR, OPERATOR_PASSWORD))),
             ConnectOptions(client_id=client_id or f"peer-{id(self)}", **options),
             self.stop,
             on_message=self._take,
