@@ -1,14 +1,13 @@
 #!/bin/sh
-# Runs a broker of the edge, whose clients all need an account.
+# Runs the local broker, whose clients all need an account.
 #
 #     serve.sh [CONFIGURATION [ACCOUNTS [FOLDER [MOSQUITTO]]]]
 #
-# CONFIGURATION is mosquitto.conf or publishers.conf. It names the file with the rights, and that file names the accounts.
 # ACCOUNTS has a folder for each account, and in it the file `account`: one line NAME:PASSWORD. An account that does not
 # exist is made with a random password. Whoever is to use an account gets its folder, read-only.
-# FOLDER is for the hashed passwords and what else Mosquitto reads.
+# FOLDER is for the hashed passwords and what else Mosquitto and health.sh read.
 #
-# LOCAL_MQTT_USERNAME adds an account of the operator, whose password is LOCAL_MQTT_PASSWORD or in the file
+# LOCAL_MQTT_USERNAME adds an account of the operator, with all rights. Its password is LOCAL_MQTT_PASSWORD or in the file
 # LOCAL_MQTT_PASSWORD_FILE. No password is ever passed on a command line.
 set -eu
 umask 077
@@ -26,7 +25,7 @@ fail() {
 
 # Prints 64 random hexadecimal digits.
 random() {
-    od -An -N32 -tx1 /dev/urandom | tr -d ' \n'
+    head -c 32 /dev/urandom | sha256sum | cut -d ' ' -f 1
 }
 
 # Prints the account NAME. A file that a power cut has left empty or damaged counts as missing.
@@ -63,40 +62,21 @@ if [ -n "$operator" ]; then
 fi
 
 health=facewire-health:$(random)
-for name in $(sed -n 's/^user //p' "$rights"); do
-    case $name in
-        "$operator" | LOCAL_MQTT_USERNAME) ;; # the operator's account replaces one of the same name
-        facewire-health) printf '%s\n' "$health" ;;
-        *) account "$name" ;;
-    esac
-done > "$folder/passwords"
-if [ -n "$operator" ]; then
-    printf '%s:%s\n' "$operator" "$password" >> "$folder/passwords"
-fi
-
-# The operator's rights are the last ones in the file.
-while IFS= read -r line; do
-    if [ "$line" = "user LOCAL_MQTT_USERNAME" ]; then
-        [ -n "$operator" ] || break
-        line="user $operator"
-    fi
-    printf '%s\n' "$line"
-done < "$rights" > "$folder/rights"
-
-# Loops of the shell rather than sed: a command's arguments can be seen by other processes.
-publisher=$(sed -n 's/^publisher://p' "$folder/passwords")
-while IFS= read -r line; do
-    case $line in
-        "acl_file "*) line="acl_file $folder/rights" ;;
-        "password_file "*) line="password_file $folder/passwords" ;;
-        "remote_password "*) line="remote_password $publisher" ;;
-        "remote_clientid "* | "local_clientid "*) line="${line%% *} facewire-publishers-$(random)" ;;
-    esac
-    printf '%s\n' "$line"
-done < "$configuration" > "$folder/mosquitto.conf"
-
+{
+    printf '%s\n' "$health"
+    for name in detector forwarder publisher; do
+        # The operator's account replaces one of the same name.
+        [ "$name" = "$operator" ] || account "$name"
+    done
+    [ -z "$operator" ] || printf '%s:%s\n' "$operator" "$password"
+} > "$folder/passwords"
 # mosquitto_passwd replaces each password by its hash.
 mosquitto_passwd -U "$folder/passwords"
+
+cp "$rights" "$folder/rights"
+[ -z "$operator" ] || printf '\nuser %s\ntopic readwrite #\ntopic read $SYS/#\n' "$operator" >> "$folder/rights"
+sed -e "s|^acl_file .*|acl_file $folder/rights|" -e "s|^password_file .*|password_file $folder/passwords|" \
+    "$configuration" > "$folder/mosquitto.conf"
 # health.sh reads these options.
 printf -- '-u %s\n-P %s\n' "${health%%:*}" "${health#*:}" > "$folder/mosquitto_sub"
 exec "$mosquitto" -c "$folder/mosquitto.conf"
