@@ -115,7 +115,7 @@ class Stack:
             text = self._with_authority(text)
         else:
             text = text.replace("/mosquitto/config", str(ROOT / "edge" / "broker"))
-            environ |= {"LOCAL_MQTT_USERNAME": OPERATOR, "LOCAL_MQTT_PASSWORD": OPERATOR_PASSWORD}
+            environ.update(LOCAL_MQTT_USERNAME=OPERATOR, LOCAL_MQTT_PASSWORD=OPERATOR_PASSWORD)
         if os.geteuid() == 0:
             text += "\nuser root\n"  # otherwise Mosquitto changes to a user that cannot read the certificates
         config = self.folder / f"{name}.conf"

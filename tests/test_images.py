@@ -140,7 +140,6 @@ def test_networks_isolate_services_from_each_other():
     }
     assert members == {
         ("edge", "local"): {"broker", "detector", "forwarder"},
-        ("edge", "loopback"): {"broker"},
         ("edge", "camera"): {"detector"},
         ("edge", "uplink"): {"forwarder"},
         ("cloud", "mqtt"): {"pki", "broker", "s3sink"},
@@ -198,9 +197,29 @@ def test_build_context_excludes_secrets_and_films():
     assert [line for line in lines if line.startswith("!")] == ["!wire", "!edge", "!cloud", "!requirements/*.txt"]
 
 
+def test_the_port_of_the_local_broker_is_published_only_on_request():
+    """And then on the loopback interface, unless .env names another address."""
+    assert not [name for name, options in compose("edge")["services"].items() if "ports" in options]
+    broker = compose("publishers")["services"]["broker"]
+    assert broker == {"ports": ["${LOCAL_MQTT_BIND:-127.0.0.1:1883}:1883"], "networks": ["local", "publishers"]}
+
+
+def test_each_process_of_the_edge_sees_only_its_own_account():
+    """The broker makes the accounts. The others can only read theirs."""
+    mounts = {
+        name: {mount for mount in service("edge", name)["volumes"] if isinstance(mount, str) and "-account" in mount}
+        for name in FILES["edge"]
+    }
+    accounts = ("detector", "forwarder", "publisher")
+    assert mounts.pop("broker") == {f"{name}-account:/accounts/{name}" for name in accounts}
+    for name, own in mounts.items():
+        assert own == {f"{name}-account:/accounts/{name}:ro"}
+        assert service("edge", name)["environment"]["LOCAL_MQTT_ACCOUNT_FILE"] == f"/accounts/{name}/account"
+
+
 def test_override_files_change_existing_services_only():
-    """The files for the Jetson and for the trial override the file of the edge."""
-    for name in ("jetson", "trial"):
+    """The files for the Jetson, the trial and other publishers override the file of the edge."""
+    for name in ("jetson", "trial", "publishers"):
         assert set(compose(name)["services"]) <= set(compose("edge")["services"])
     assert compose("trial")["networks"]["cloud"]["name"] == f"{compose('cloud')['name']}_devices"
 
