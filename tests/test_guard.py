@@ -126,8 +126,8 @@ class TestPermissions:
     def test_only_a_clients_own_ids_are_accepted(self, cloud: Cloud):
         """So nobody can take over the session of another, or have more than two."""
         for tls, own in {
-            cloud.device_1: ["jetson-1", "facewire-forwarder-jetson-1"],
-            cloud.sink_files(): ["facewire.s3sink", "facewire-s3sink"],
+            cloud.device_1: ["jetson-1", "facewire-forwarder-jetson-1", "facewire-check-jetson-1"],
+            cloud.sink_files(): ["facewire.s3sink", "facewire-s3sink", "facewire-check-facewire.s3sink"],
             cloud.broker_files(): ["facewire.broker"],
         }.items():
             for client_id in own:
@@ -138,6 +138,8 @@ class TestPermissions:
                 "jetson-2",
                 "facewire-forwarder-jetson-2",
                 "facewire-forwarder-jetson-11",
+                "facewire-check-jetson-2",
+                "facewire-check-1",
                 "health",
             ):
                 assert not _is_accepted(cloud, tls, client_id)

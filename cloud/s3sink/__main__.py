@@ -19,6 +19,9 @@ from wire.process import health, metrics
 from wire.process.command import Check, Program
 from wire.process.lifecycle import Stop, exit_now
 
+SINK_NAME = "facewire.s3sink"
+"""The name in the sink's certificate."""
+
 
 def main(settings: SinkSettings, stop: Stop) -> None:
     """Check that the bucket can be used, connect to the broker and write."""
@@ -34,7 +37,7 @@ def main(settings: SinkSettings, stop: Stop) -> None:
 
 def checks(settings: SinkSettings) -> Iterator[Check]:
     """Yield what ``--check`` tries: the cloud's broker, the bucket and, if it can be used, what the store can do."""
-    yield Check("cloud broker", lambda: try_broker(settings.cloud_endpoint()))
+    yield Check("cloud broker", lambda: try_broker(settings.cloud_endpoint(), SINK_NAME))
     usable: list[Bucket] = []
     yield Check("bucket", lambda: _try_bucket(settings, usable))
     for bucket in usable:

@@ -29,7 +29,7 @@ def checks(settings: ForwarderSettings) -> list[Check]:
     """Return the checks of ``--check``: both brokers."""
     return [
         Check("local broker", lambda: try_broker(settings.local_endpoint())),
-        Check("cloud broker", lambda: try_broker(settings.cloud_endpoint())),
+        Check("cloud broker", lambda: try_broker(settings.cloud_endpoint(), settings.device_id)),
     ]
 
 

@@ -20,14 +20,14 @@ def connect_once(endpoint: Endpoint, client_id: str) -> None:
     connection.close(_CLOSE_SECONDS)
 
 
-def try_broker(endpoint: Endpoint) -> str:
+def try_broker(endpoint: Endpoint, name: str | None = None) -> str:
     """Connect to a broker, disconnect, and return a line that says so, for ``--check``.
 
-    If the broker uses the certificate's name as the client's name, this disconnects a running client with the same
-    certificate. That client reconnects by itself.
+    ``name`` is that in the certificate, if there is one: the cloud's broker accepts no other client id. A running
+    client with the same certificate stays connected.
 
     Raises:
         FacewireError: the broker cannot be reached, or refuses the connection.
     """
-    connect_once(endpoint, f"facewire-check-{os.getpid()}")
+    connect_once(endpoint, f"facewire-check-{name or os.getpid()}")
     return f"connected to {endpoint}"

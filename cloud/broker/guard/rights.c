@@ -29,7 +29,8 @@ bool may_use_id(const struct client *client, const char *id) {
     if (id == NULL) {
         return false;
     }
-    if (strcmp(id, client->name) == 0) {
+    const char *checked = after(id, "facewire-check-");
+    if (strcmp(id, client->name) == 0 || (checked != NULL && strcmp(checked, client->name) == 0)) {
         return true;
     }
     if (client->role == ROLE_DEVICE) {

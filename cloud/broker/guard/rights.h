@@ -5,7 +5,7 @@
 
 #include "clients.h"
 
-/* Whether a client may use this client id. A device has one or two sessions, whatever it does. */
+/* Whether a client may use this client id. A device has three sessions at most, whatever it does. */
 bool may_use_id(const struct client *client, const char *id);
 
 bool may_write(const struct client *client, const char *topic);
