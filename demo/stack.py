@@ -42,7 +42,8 @@ CHAIN = ("detector", "forwarder", "s3sink")
 """The processes that a face passes through."""
 MODULES = {"detector": "edge.detector", "forwarder": "edge.forwarder", "s3sink": "cloud.s3sink", "pki": "cloud.pki"}
 
-OPERATOR, OPERATOR_PASSWORD = "operator", secrets.token_hex(16)
+OPERATOR = "operator"
+OPERATOR_PASSWORD = secrets.token_hex(16)
 """The account at the local broker with which tests and observers write and read anything."""
 _CONNECTED = "connected    "
 """What a session logs when it is connected."""

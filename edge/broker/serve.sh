@@ -37,8 +37,9 @@ account() {
         *)
             echo "making the account '$1'" >&2
             line=$1:$(random)
-            mkdir -p "$accounts/$1" && printf '%s\n' "$line" > "$file.new" && mv "$file.new" "$file" ||
+            if ! { mkdir -p "$accounts/$1" && printf '%s\n' "$line" > "$file.new" && mv "$file.new" "$file"; }; then
                 fail "$file: expected the account '$1', or a folder in which it can be made"
+            fi
             ;;
     esac
     printf '%s\n' "$line"
@@ -74,7 +75,7 @@ health=facewire-health:$(random)
 mosquitto_passwd -U "$folder/passwords"
 
 cp "$rights" "$folder/rights"
-[ -z "$operator" ] || printf '\nuser %s\ntopic readwrite #\ntopic read $SYS/#\n' "$operator" >> "$folder/rights"
+[ -z "$operator" ] || printf '\nuser %s\ntopic readwrite #\ntopic read %s/#\n' "$operator" "\$SYS" >> "$folder/rights"
 sed -e "s|^acl_file .*|acl_file $folder/rights|" -e "s|^password_file .*|password_file $folder/passwords|" \
     "$configuration" > "$folder/mosquitto.conf"
 # health.sh reads these options.
