@@ -2,8 +2,8 @@
 
 import os
 import re
-import subprocess
 import shutil
+import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -191,7 +191,7 @@ def test_a_missing_or_wrong_account_is_an_error_of_one_line(tmp_path: Path):
         endpoint.account()
     for content in (b"", b"secret", b"secret:", b":secret", b"\xff:secret"):
         (tmp_path / "account").write_bytes(content)
-        with pytest.raises(ConfigurationError, match="^no account: ") as caught:
+        with pytest.raises(ConfigurationError, match=r"^no account: ") as caught:
             endpoint.account()
         assert "\n" not in str(caught.value)
         assert "secret" not in str(caught.value)
