@@ -27,6 +27,7 @@ from tests.compose.site import (
     LOCAL_NETWORK,
     NOT_ENROLLED,
     OUTBOX,
+    PUBLISHERS_CAMERA,
     PUBLISHERS_NETWORK,
     SERVICES,
     UPLINK,
@@ -300,10 +301,10 @@ class Trial:
             account = site.compose("edge", "exec", "-T", "broker", "cat", "/accounts/publisher/account")
             name, _, password = account.strip().partition(":")
             options = ("-p", str(PUBLISHED_PORT), "-u", name, "-P", password)
-            picture = ("-t", "faces/garden", "-f", "/media/empty/nobody.jpg")
+            picture = ("-t", f"faces/{PUBLISHERS_CAMERA}", "-f", "/media/empty/nobody.jpg")
             status, problem = site.mqtt("host", "mosquitto_pub", "-h", second, *options, *picture)
             require(status == 0, f"the picture was not accepted: {problem}")
-            wait_for(lambda: any("camera=garden" in key for key, _ in site.objects()), 60, "the picture is in S3")
+            wait_for(lambda: any(f"/camera={PUBLISHERS_CAMERA}/" in key for key, _ in site.objects()), 60, "the picture is in S3")
             results.append("picture in S3")
 
     def refusal(self, network: str, address: str, *options: str) -> str:
