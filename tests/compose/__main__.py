@@ -304,7 +304,8 @@ class Trial:
             picture = ("-t", f"faces/{PUBLISHERS_CAMERA}", "-f", "/media/empty/nobody.jpg")
             status, problem = site.mqtt("host", "mosquitto_pub", "-h", second, *options, *picture)
             require(status == 0, f"the picture was not accepted: {problem}")
-            wait_for(lambda: any(f"/camera={PUBLISHERS_CAMERA}/" in key for key, _ in site.objects()), 60, "the picture is in S3")
+            place = f"/camera={PUBLISHERS_CAMERA}/"
+            wait_for(lambda: any(place in key for key, _ in site.objects()), 60, "the picture is in S3")
             results.append("picture in S3")
 
     def refusal(self, network: str, address: str, *options: str) -> str:
