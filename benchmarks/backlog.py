@@ -16,14 +16,12 @@ import psutil
 from benchmarks.measure import PeakMemory, benchmark_parser, faces_of, megabytes, show
 from demo.camera import NetworkCamera
 from demo.film import clip
-from demo.ports import HOST
 from demo.program import await_true
 from demo.stack import CAMERA, Stack
 from edge.detector.delivery.outbox import Outbox
 from wire import face, status, topics
 from wire.mqtt.connect_options import ConnectOptions
 from wire.mqtt.connection import Message
-from wire.mqtt.endpoint import Endpoint
 from wire.mqtt.session import Session
 from wire.process import log
 from wire.process.lifecycle import Stop
@@ -98,7 +96,7 @@ class _Watch:
         self.receipts: list[tuple[datetime, float]] = []
         """Capture time, and seconds from then to the receipt."""
         self.session = Session(
-            Endpoint("local broker", HOST, stack.local_port),
+            stack.local_endpoint(),
             ConnectOptions(client_id="watch", receive_maximum=1000),
             Stop(),
             on_message=self._take,

@@ -22,7 +22,7 @@ from demo.camera import NetworkCamera
 from demo.film import clip
 from demo.ports import HOST
 from demo.program import await_true
-from demo.stack import BUCKET, CHAIN, DEVICE, Stack
+from demo.stack import BUCKET, CHAIN, DEVICE, OPERATOR, OPERATOR_PASSWORD, Stack
 from wire import face, topics
 from wire.mqtt.connect_options import ConnectOptions
 from wire.mqtt.connection import Message
@@ -226,7 +226,7 @@ def _push(port_in: int, port_out: int, topic: str, watched: str, faces: int) -> 
 
 def _session(port: int, on_message: Callable[[Message], None], *subscriptions: str) -> Session:
     session = Session(
-        Endpoint("broker", HOST, port),
+        Endpoint("broker", HOST, port, username=OPERATOR, password=OPERATOR_PASSWORD),
         ConnectOptions(client_id=f"bench-{time.time_ns()}", receive_maximum=256),
         Stop(),
         on_message=on_message,

@@ -29,6 +29,7 @@ from cloud.s3sink.store_check import is_store_check
 from demo.guard import with_guard
 from demo.ports import HOST, free_port
 from demo.program import ROOT, Program, await_true, find_program, listens
+from wire.mqtt.endpoint import Endpoint
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -41,6 +42,9 @@ CHAIN = ("detector", "forwarder", "s3sink")
 """The processes that a face passes through."""
 MODULES = {"detector": "edge.detector", "forwarder": "edge.forwarder", "s3sink": "cloud.s3sink", "pki": "cloud.pki"}
 
+OPERATOR = "operator"
+OPERATOR_PASSWORD = secrets.token_hex(16)
+"""The account at the local broker with which tests and observers write and read anything."""
 _CONNECTED = "connected    "
 """What a session logs when it is connected."""
 _PKI = "/pki/broker"
@@ -107,13 +111,23 @@ class Stack:
         side, port = ("edge", self.local_port) if name == "local-broker" else ("cloud", self.cloud_port)
         text = (ROOT / side / "broker" / "mosquitto.conf").read_text()
         text = re.sub(r"^listener .*$", f"listener {port} {HOST}", text, count=1, flags=re.MULTILINE)
+        environ = dict(os.environ)
         if side == "cloud":
             text = self._with_authority(text)
+        else:
+            text = text.replace("/mosquitto/config", str(ROOT / "edge" / "broker"))
+            environ.update(LOCAL_MQTT_USERNAME=OPERATOR, LOCAL_MQTT_PASSWORD=OPERATOR_PASSWORD)
         if os.geteuid() == 0:
             text += "\nuser root\n"  # otherwise Mosquitto changes to a user that cannot read the certificates
         config = self.folder / f"{name}.conf"
         config.write_text(f"{text}\n{extra}")
-        program = self._program(name, [find_program("mosquitto"), "-c", str(config)], os.environ)
+        command = [find_program("mosquitto"), "-c", str(config)]
+        if side == "edge":
+            memory = self.folder / name
+            memory.mkdir(exist_ok=True)
+            serve = ROOT / "edge" / "broker" / "serve.sh"
+            command = ["sh", str(serve), str(config), str(self.accounts), str(memory), command[0]]
+        program = self._program(name, command, environ)
         await_true(lambda: listens(port) or not program.running, 10, f"{name} listens")
         if not program.running:
             raise RuntimeError(f"the {name} has ended:\n{program.output()[-2000:]}")
@@ -187,10 +201,24 @@ class Stack:
             "S3_BUCKET": BUCKET,
             "OUTBOX_PATH": str(self.folder / "outbox.db"),
             **self.aws(),
+            **self._account(process),
             **self._identity(process),
             **self.settings,
             **settings,
         }
+
+    @property
+    def accounts(self) -> Path:
+        """Folder in which the local broker makes the accounts of its clients."""
+        return self.folder / "accounts"
+
+    def password(self, account: str) -> str:
+        """Return the password of an account that the local broker has made."""
+        return (self.accounts / account / "account").read_text().partition(":")[2].strip()
+
+    def local_endpoint(self) -> Endpoint:
+        """Return the endpoint of the local broker for an observer, which may write and read anything."""
+        return Endpoint("local broker", HOST, self.local_port, username=OPERATOR, password=OPERATOR_PASSWORD)
 
     @cached_property
     def authority(self) -> Authority:
@@ -240,6 +268,12 @@ class Stack:
         if self.watch_port:
             text = f"per_listener_settings true\n{text}\nlistener {self.watch_port} {HOST}\nallow_anonymous true\n"
         return text
+
+    def _account(self, process: str) -> dict[str, str]:
+        """Return the setting with the account that a process uses at the local broker."""
+        if process not in ("detector", "forwarder"):
+            return {}
+        return {"LOCAL_MQTT_ACCOUNT_FILE": str(self.accounts / process / "account")}
 
     def _identity(self, process: str) -> dict[str, str]:
         """Return the settings with the certificate that a process uses at the cloud's broker."""

@@ -8,12 +8,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from cloud.s3sink.store_check import is_store_check
-from demo.ports import HOST
 from demo.stack import BUCKET, CAMERA, Stack
 from wire import status, topics
 from wire.mqtt.connect_options import ConnectOptions
 from wire.mqtt.connection import Message
-from wire.mqtt.endpoint import Endpoint
 from wire.mqtt.session import Session
 from wire.process.lifecycle import Stop
 
@@ -33,7 +31,7 @@ class BrokerMonitor:
         self.detector_gone = threading.Event()
         """Set when the detector's last will arrives: there will be no more faces."""
         self._session = Session(
-            Endpoint("local broker", HOST, stack.local_port),
+            stack.local_endpoint(),
             ConnectOptions("facewire-demo"),
             stop,
             on_message=self._take,

@@ -12,6 +12,7 @@ import numpy as np
 from demo import program
 from demo.ports import HOST
 from demo.program import await_true
+from demo.stack import OPERATOR, OPERATOR_PASSWORD
 from wire import face
 from wire.face import Face
 from wire.mqtt.connect_options import ConnectOptions
@@ -65,14 +66,21 @@ class Peer:
     """A generic MQTT client that collects all messages it receives."""
 
     def __init__(
-        self, port: int, *subscriptions: str, client_id: str | None = None, tls: TlsFiles | None = None, **options: Any
+        self,
+        port: int,
+        *subscriptions: str,
+        client_id: str | None = None,
+        tls: TlsFiles | None = None,
+        endpoint: Endpoint | None = None,
+        **options: Any,
     ) -> None:
+        """Prepare a client. Without TLS or another endpoint it uses the account with all rights."""
         self.stop = Stop()
         self.messages: list[Message] = []
         self.on_message: Callable[[Message], None] = lambda message: self.session.acknowledge(message)  # noqa: PLW0108 (session is set later)
         self._arrived = threading.Condition()
         self.session = Session(
-            Endpoint("a broker", HOST, port, tls),
+            endpoint or Endpoint("a broker", HOST, port, tls, *(() if tls else (OPERATOR, OPERATOR_PASSWORD))),
             ConnectOptions(client_id=client_id or f"peer-{id(self)}", **options),
             self.stop,
             on_message=self._take,

@@ -35,7 +35,7 @@ def documented_settings() -> dict[str, str]:
 def test_documented_settings_match_existing_settings():
     """The settings of the processes and of the compose files."""
     compose = set().union(
-        *(compose_only_variables(f"docker-compose.{name}.yml") for name in ("edge", "cloud", "jetson"))
+        *(compose_only_variables(f"docker-compose.{name}.yml") for name in ("edge", "cloud", "jetson", "publishers"))
     )
     assert set(documented_settings()) == variables(EDGE + CLOUD) | compose
 
@@ -76,10 +76,9 @@ def test_example_environment_file_is_complete_and_valid(file: str, classes: tupl
     """It has every setting and no other. Commented lines show defaults, and other lines have valid values."""
     lines = re.findall(r"^(#?)([A-Z][A-Z0-9_]+)=(.*)$", (ROOT / file).read_text(), flags=re.MULTILINE)
     settings = [(prefix, name, value) for prefix, name, value in lines if not name.startswith("AWS_")]
-    side = file.split(".")[2]
-    assert {name for _, name, _ in settings} == variables(classes) | compose_only_variables(
-        f"docker-compose.{side}.yml"
-    )
+    files = {"edge": ("edge", "publishers"), "cloud": ("cloud",)}[file.split(".")[2]]
+    compose = set().union(*(compose_only_variables(f"docker-compose.{name}.yml") for name in files))
+    assert {name for _, name, _ in settings} == variables(classes) | compose
     for cls in classes:
         names = {field.upper(): field for field in cls.model_fields}
         set_values = {name: value for prefix, name, value in settings if not prefix and name in names}

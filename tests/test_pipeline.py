@@ -106,8 +106,9 @@ def test_jpeg_without_metadata_from_any_local_client_is_stored(chain: Stack, tmp
     """``mosquitto_pub -t faces/door -f face.jpg``: MQTT 3.1.1, QoS 0, no metadata."""
     picture = tmp_path / "face.jpg"
     picture.write_bytes(make_jpeg())
-    command = [find_program("mosquitto_pub"), "-h", HOST, "-p", str(chain.local_port), "-t", "faces/garden", "-f"]
-    subprocess.run([*command, str(picture)], check=True)
+    command = [find_program("mosquitto_pub"), "-h", HOST, "-p", str(chain.local_port)]
+    account = ["-u", "publisher", "-P", chain.password("publisher")]
+    subprocess.run([*command, *account, "-t", "faces/garden", "-f", str(picture)], check=True)
     await_true(lambda: len(chain.keys("faces/device=jetson-1/camera=garden/")) == 1, 20, "the face is stored")
 
 

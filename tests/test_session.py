@@ -31,7 +31,7 @@ from wire.mqtt.properties import Properties
 from wire.mqtt.tls import TlsFiles, tls_problem
 from wire.process.backoff import delay_seconds
 
-ACL = "topic readwrite open/#\n"
+ACL = "pattern readwrite open/#\n"
 
 
 @pytest.fixture(scope="module")

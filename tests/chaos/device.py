@@ -12,7 +12,7 @@ from pathlib import Path
 from demo.camera import NetworkCamera
 from demo.ports import HOST
 from demo.program import Program, await_true, find_program
-from demo.stack import Stack
+from demo.stack import OPERATOR, OPERATOR_PASSWORD, Stack
 from tests.chaos import clock, journal
 from tests.chaos.disk import Disk
 from tests.chaos.journal import JOURNAL, Journal
@@ -209,6 +209,7 @@ class Device:
         command = [
             find_program("mosquitto_sub"),
             *("-h", HOST, "-p", str(self._edge.local_port), "-V", "5", "-q", "1", "-i", "chaos"),
+            *("-u", OPERATOR, "-P", OPERATOR_PASSWORD),
             *("-t", "receipts/#", "-t", "status/detector/#", "-F", _SUBSCRIBER_FORMAT),
         ]
         self._edge._program("subscriber", command, os.environ)

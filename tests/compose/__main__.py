@@ -24,8 +24,11 @@ from tests.compose.site import (
     CAMERA_CONTAINER,
     DEVICE,
     GRACE_SECONDS,
+    LOCAL_NETWORK,
     NOT_ENROLLED,
     OUTBOX,
+    PUBLISHERS_CAMERA,
+    PUBLISHERS_NETWORK,
     SERVICES,
     UPLINK,
     Site,
@@ -57,6 +60,7 @@ _COUNTERS = (
 )
 """For each process, a counter that is above zero once faces have been delivered."""
 _NO_CAPABILITIES = "0000000000000000"
+PUBLISHED_PORT = 18830
 _SEAWEEDFS = "chrislusf/seaweedfs:"
 _FILM = {"CAMERA_SOURCE": "/media/film.mp4", "CAMERA_RESTART": "on-failure"}
 _LOOP = {"CAMERA_SOURCE": "/media/film.mp4", "CAMERA_LOOP": "true", "CAMERA_RESTART": "unless-stopped"}
@@ -92,6 +96,7 @@ class Trial:
         self.without_camera()
         self.revoke()
         self.break_everything()
+        self.intrude_at_the_edge()
         self.take_down()
 
     def build(self) -> None:
@@ -107,7 +112,7 @@ class Trial:
                 require(added < MAX_MEGABYTES[name], f"{name} adds {added:.1f} MB to {base}")
 
     def check_files(self) -> None:
-        """Parse both compose files with the example settings, and with a required setting missing."""
+        """Parse the compose files with the example settings, and with a required setting missing."""
         with self.step("parse the compose files: no warnings, clear errors") as results:
             for side, missing in (("edge", ("DEVICE_ID", "CLOUD_MQTT_HOST")), ("cloud", ("S3_BUCKET", "PUBLIC_HOST"))):
                 command = ("docker", "compose", "-f", f"docker-compose.{side}.yml", "--env-file")
@@ -118,6 +123,11 @@ class Trial:
                     status, stderr = attempt(*command, "/dev/null", "config", "--quiet", environ={**filled, name: ""})
                     require(status != 0 and f"set {name} in .env" in stderr, f"{side} without {name}: {stderr}")
                     results.append(f"without {name}: «{stderr.rpartition('value: ')[2]}»")
+            files = ("-f", "docker-compose.edge.yml", "-f", "docker-compose.publishers.yml")
+            status, stderr = attempt(
+                "docker", "compose", *files, "--env-file", ".env.edge.example", "config", "--quiet"
+            )
+            require(status == 0 and not stderr, f"publishers: {stderr}")
 
     def film(self) -> None:
         """Process a film once and count the faces in S3."""
@@ -269,6 +279,42 @@ class Trial:
         with self.step("drain the outbox after all faults") as results:
             self.site.compose("edge", "up", "--detach", settings=_NO_FACE)
             results.append(self.count(self.await_end_of_film()))
+
+    def intrude_at_the_edge(self) -> None:
+        """Nobody without an account reads faces or signs receipts, from a container or through a published port."""
+        site = self.site
+        with self.step("reach the edge's broker from other containers, without an account") as results:
+            broker = site.inspect("edge", "broker")
+            require(not broker["HostConfig"]["PortBindings"], "the broker's port is published")
+            address = broker["NetworkSettings"]["Networks"][LOCAL_NETWORK]["IPAddress"]
+            results += [self.refusal(LOCAL_NETWORK, "edge-broker"), self.refusal("host", address)]
+        with self.step(
+            "publish the port of the edge's broker, and send a picture with the publishers' account"
+        ) as results:
+            published = {**_NO_FACE, "LOCAL_MQTT_BIND": f"0.0.0.0:{PUBLISHED_PORT}"}
+            site.compose("edge", "-f", "docker-compose.publishers.yml", "up", "--detach", settings=published)
+            site.await_metric("edge", "forwarder", _LINK_METRIC, 2)
+            network = "{{(index .IPAM.Config 0).Gateway}}"
+            second = run("docker", "network", "inspect", "--format", network, PUBLISHERS_NETWORK).strip()
+            for address in ("127.0.0.1", second):
+                results.append(self.refusal("host", address, "-p", str(PUBLISHED_PORT)))
+            account = site.compose("edge", "exec", "-T", "broker", "cat", "/accounts/publisher/account")
+            name, _, password = account.strip().partition(":")
+            options = ("-p", str(PUBLISHED_PORT), "-u", name, "-P", password)
+            picture = ("-t", f"faces/{PUBLISHERS_CAMERA}", "-f", "/media/empty/nobody.jpg")
+            status, problem = site.mqtt("host", "mosquitto_pub", "-h", second, *options, *picture)
+            require(status == 0, f"the picture was not accepted: {problem}")
+            place = f"/camera={PUBLISHERS_CAMERA}/"
+            wait_for(lambda: any(place in key for key, _ in site.objects()), 60, "the picture is in S3")
+            results.append("picture in S3")
+
+    def refusal(self, network: str, address: str, *options: str) -> str:
+        """Require that a container can neither read nor write anything at a broker, and return how it is refused."""
+        for words in (("mosquitto_sub", "-t", "#", "-C", "1"), ("mosquitto_pub", "-t", "receipts/film", "-m", "x")):
+            for account in ((), ("-u", "forwarder", "-P", "forwarder")):
+                status, problem = self.site.mqtt(network, *words, "-h", address, *options, *account)
+                require(status != 0 and "not authori" in problem.lower(), f"{network}: {words[0]}: {status}, {problem}")
+        return f"{network} network, {' '.join((address, *options))}: «{problem}»"
 
     def await_unhealthy(self, side: str, name: str) -> str:
         """Wait until a container is unhealthy, and return the output of its health check."""

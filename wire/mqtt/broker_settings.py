@@ -27,6 +27,9 @@ class DeviceSettings(Settings):
     """User name at the local broker."""
     local_mqtt_password: Secret | None = None
     """Password at the local broker."""
+    local_mqtt_account_file: Annotated[Path, Expected("a path")] | None = None
+    """File with the account that the local broker has made for this process: one line NAME:PASSWORD. It is read at each
+    connection. It is not used if LOCAL_MQTT_USERNAME is set."""
 
     def local_endpoint(self) -> Endpoint:
         """Return the endpoint of the local broker."""
@@ -36,6 +39,7 @@ class DeviceSettings(Settings):
             port=self.local_mqtt_port,
             username=self.local_mqtt_username,
             password=reveal(self.local_mqtt_password),
+            account_file=self.local_mqtt_account_file,
         )
 
 

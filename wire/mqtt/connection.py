@@ -59,6 +59,11 @@ class Connection:
     """One connection to one broker."""
 
     def __init__(self, endpoint: Endpoint, options: ConnectOptions, on_message: Callable[[Message], None]) -> None:
+        """Prepare a connection; :meth:`open` connects.
+
+        Raises:
+            ConfigurationError: the account at the broker cannot be read.
+        """
         self.ended = threading.Event()
         self.reason = "closed"
         """Why the connection ended."""
@@ -73,11 +78,15 @@ class Connection:
         """Answers that arrived before ``publish`` of paho had returned the packet identifier."""
         self._unacknowledged: deque[Message] = deque()
         self._endpoint, self._options = endpoint, options
+        self._account = account = endpoint.account()
         self._client = Client(
-            options.client_id, on_received=self._on_received, on_answer=self._on_answer, on_thread_end=self._end
+            account.client_id(options.client_id) if account else options.client_id,
+            on_received=self._on_received,
+            on_answer=self._on_answer,
+            on_thread_end=self._end,
         )
-        if endpoint.username is not None:
-            self._client.username_pw_set(endpoint.username, endpoint.password)
+        if account is not None:
+            self._client.username_pw_set(account.username, account.password)
         if options.will is not None:
             self._client.will_set(options.will.topic, options.will.payload, qos=1, retain=options.will.retain)
         self._client.on_connect = self._on_connect
@@ -190,7 +199,8 @@ class Connection:
 
     def _on_connect(self, client: Any, userdata: Any, flags: Any, reason: ReasonCode, properties: Any) -> None:
         if reason.is_failure:
-            self._refusal = Refused(reason.value, f"connection refused: {reason}")
+            user = f", user '{self._account.username}'" if self._account else ""
+            self._refusal = Refused(reason.value, f"connection refused: {reason}{user}")
         else:
             self._max_packet_bytes = getattr(properties, "MaximumPacketSize", 0)
             self._client.set_max_inflight(getattr(properties, "ReceiveMaximum", 65535))

@@ -98,9 +98,9 @@ class Session:
     def _run(self) -> None:
         attempt = 0
         while not self._closing.is_set():
-            connection = Connection(self._endpoint, self._options, self._deliver)
             opened_at = time.monotonic()
             try:
+                connection = Connection(self._endpoint, self._options, self._deliver)
                 connection.open(self._subscriptions)
                 self._serve(connection)
             except FacewireError as error:
