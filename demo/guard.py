@@ -43,7 +43,8 @@ def compiled_guard() -> Path:
         return path
     path.parent.mkdir(exist_ok=True)
     part = path.with_suffix(f".{os.getpid()}")  # several tests may compile it at the same time
-    compiled = subprocess.run(["sh", _SOURCE / "build.sh", part], capture_output=True, text=True, check=False)
+    command, environ = ["sh", _SOURCE / "build.sh", part], _environ(Path(find_program("mosquitto")))
+    compiled = subprocess.run(command, env=environ, capture_output=True, text=True, check=False)
     if compiled.returncode != 0:
         raise NotInstalled(
             "the guard of the cloud's broker cannot be compiled: expected a C compiler and the headers of Mosquitto "
@@ -51,6 +52,16 @@ def compiled_guard() -> Path:
         )
     part.replace(path)
     return path
+
+
+def _environ(mosquitto: Path) -> dict[str, str]:
+    """Return the environment in which the guard is compiled: with the headers that stand beside the broker, if any."""
+    environ, include = dict(os.environ), mosquitto.parent.parent / "include"
+    if (include / "mosquitto_plugin.h").exists():
+        library = include.with_name("lib")
+        environ["CFLAGS"] = f"-I{include} {environ.get('CFLAGS', '')}"
+        environ["LDFLAGS"] = f"-L{library} -Wl,-rpath,{library} {environ.get('LDFLAGS', '')}"
+    return environ
 
 
 def _digest() -> str:

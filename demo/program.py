@@ -18,6 +18,8 @@ ROOT = Path(__file__).resolve().parent.parent
 
 _SYSTEM_FOLDERS = ("/usr/sbin", "/usr/local/sbin", "/opt/homebrew/sbin", "/usr/local/opt/mosquitto/sbin")
 """Folders in which package managers install mosquitto, whether they are on the path or not."""
+_CHOSEN_MOSQUITTO = "MOSQUITTO"
+"""Environment variable with the path of the mosquitto to use."""
 
 
 class NotInstalled(Exception):
@@ -27,9 +29,16 @@ class NotInstalled(Exception):
 def find_program(name: str) -> str:
     """Return the path of a server's program.
 
+    The environment variable ``MOSQUITTO`` names another ``mosquitto`` than the installed one, for example a newer one.
+
     Raises:
         NotInstalled: it is not found.
     """
+    chosen = os.environ.get(_CHOSEN_MOSQUITTO) if name == "mosquitto" else None
+    if chosen:
+        if shutil.which(chosen) is None:
+            raise NotInstalled(f"{_CHOSEN_MOSQUITTO} is '{chosen}': expected the path of a program")
+        return chosen
     beside_python = str(Path(sys.executable).parent)
     found = shutil.which(name, path=os.pathsep.join((beside_python, os.environ.get("PATH", ""), *_SYSTEM_FOLDERS)))
     if found is None:

@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
 from demo.ports import HOST
@@ -229,13 +230,38 @@ class TestLimits:
     def test_a_device_that_reconnects_all_the_time_is_refused(self, tmp_path: Path):
         """Each connection costs a handshake and lines in the log, and may leave a last will."""
         with limited(tmp_path, connect_burst=5, connects_per_second=0.001) as cloud:
-            answers = []
-            for _ in range(8):
-                with RawClient(cloud.port, cloud.device_1) as device:
-                    answers.append(device.connect("jetson-1"))
-            assert answers == [0] * 5 + [NOT_AUTHORIZED] * 3
+            answers = [_is_accepted(cloud, cloud.device_1, "jetson-1") for _ in range(8)]
+            assert answers == [True] * 5 + [False] * 3
             with connected(cloud, cloud.device_2, "jetson-2"):
                 pass
+
+    def test_last_wills_of_refused_connections_cost_no_memory(self, tmp_path: Path):
+        """Mosquitto 2.0.11 never frees the last will of a CONNECT that a plugin refuses."""
+        will = (FACES, b"x", packets.user_properties(14_000))
+        with limited(tmp_path, connect_burst=1, connects_per_second=0.001) as cloud:
+            with connected(cloud, cloud.device_1, "jetson-1"):
+                pass
+            before = _memory(cloud)
+            for _ in range(40):
+                with contextlib.suppress(OSError), RawClient(cloud.port, cloud.device_1) as device:
+                    device.send(packets.connect("jetson-1", will=will))
+                    device.receive()
+            assert _memory(cloud) - before < 20_000_000
+
+    def test_a_device_that_uses_wrong_client_ids_is_shut_out(self, cloud: Cloud):
+        """Its own client id is then refused, too."""
+        for _ in range(3):
+            assert not _is_accepted(cloud, cloud.device_1, "jetson-2")
+        assert not _is_accepted(cloud, cloud.device_1, "jetson-1")
+        assert _is_accepted(cloud, cloud.device_2, "jetson-2")
+
+    def test_a_device_that_subscribes_again_and_again_is_limited(self, tmp_path: Path):
+        """The broker keeps the answers if the device does not read them."""
+        with (
+            limited(tmp_path, message_burst=5, messages_per_second=0.001) as cloud,
+            connected(cloud, cloud.device_1, "jetson-1") as device,
+        ):
+            assert device.subscribe(*[RECEIPTS] * 8) == [1] * 5 + [NOT_AUTHORIZED] * 3
 
     def test_a_device_that_does_not_stop_is_shut_out(self, tmp_path: Path):
         """It is disconnected, and not admitted for a while. The log names it."""
@@ -323,6 +349,12 @@ def _is_accepted(cloud: Cloud, tls: TlsFiles, client_id: str) -> bool:
             return client.connect(client_id) == 0
     except OSError:
         return False
+
+
+def _memory(cloud: Cloud) -> int:
+    assert cloud.process is not None
+    tree = [own := psutil.Process(cloud.process.pid), *own.children(recursive=True)]
+    return sum(process.memory_info().rss for process in tree if process.name() == "mosquitto")
 
 
 def _open(cloud: Cloud, address: str = HOST) -> socket.socket:

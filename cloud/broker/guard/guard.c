@@ -11,9 +11,11 @@
  * not ask a plugin about a CONNECT) and without `acl_file`.
  */
 #include <mosquitto.h>
+#if LIBMOSQUITTO_VERSION_NUMBER < 2001000
 #include <mosquitto_broker.h>
 #include <mosquitto_plugin.h>
 #include <mqtt_protocol.h>
+#endif
 #include <openssl/bn.h>
 #include <openssl/x509.h>
 #include <stdio.h>
@@ -32,7 +34,7 @@
 #define EXPORTED __attribute__((visibility("default")))
 
 #define READ_SECONDS 1.0
-#define ENFORCE_SECONDS 0.1
+#define ENFORCE_MILLISECONDS 100
 #define MAX_SUBSCRIPTIONS 16
 #define MESSAGE_OVERHEAD 512 /* memory of a message in the broker without its texts, and of a property */
 #define PROPERTY_OVERHEAD 128
@@ -76,24 +78,43 @@ static bool read_serial(const X509 *certificate, char *text, size_t size) {
     return is_read;
 }
 
+/* Returns the client with this certificate, or NULL. */
+static struct client *find_client(const X509 *certificate) {
+    char serial[128] = "";
+    struct client *client = NULL;
+    if (certificate != NULL && read_serial(certificate, serial, sizeof serial)) {
+        client = clients_with_serial(serial);
+        if (client == NULL) {
+            mosquitto_log_printf(MOSQ_LOG_WARNING, "guard: refused the certificate %s: it is not in force", serial);
+        }
+    }
+    return client;
+}
+
+/* Decides about a client when its TLS handshake is complete. */
+static bool admits(const X509 *certificate) {
+    struct client *client = find_client(certificate);
+    if (client == NULL) {
+        return false;
+    }
+    if (is_shut_out(&client->traffic) || !take_connect(&client->traffic)) {
+        refuse(client, REFUSED_CONNECT);
+        return false;
+    }
+    return true;
+}
+
 static int on_connect(int event, void *data, void *unused) {
     (void)event, (void)unused;
     struct mosquitto *connecting = ((struct mosquitto_evt_basic_auth *)data)->client;
     const char *id = mosquitto_client_id(connecting), *address = mosquitto_client_address(connecting);
     X509 *certificate = mosquitto_client_certificate(connecting);
-    char serial[128] = "";
-    if (certificate == NULL || !read_serial(certificate, serial, sizeof serial)) {
-        X509_free(certificate);
-        return MOSQ_ERR_AUTH;
-    }
-    struct client *client = clients_with_serial(serial);
+    struct client *client = find_client(certificate); /* it may have been revoked since the handshake */
     int result = MOSQ_ERR_AUTH;
-    if (client == NULL) {
-        mosquitto_log_printf(MOSQ_LOG_WARNING, "guard: refused the certificate %s from %s: it is not in force", serial, address);
-    } else if (is_shut_out(&client->traffic) || !take_connect(&client->traffic)) {
-        refuse(client, REFUSED_CONNECT);
+    if (client == NULL || is_shut_out(&client->traffic)) {
+        result = MOSQ_ERR_AUTH;
     } else if (!may_use_id(client, id)) {
-        refuse(client, REFUSED_CONNECT);
+        refuse(client, REFUSED_ID);
         mosquitto_log_printf(MOSQ_LOG_WARNING, "guard: refused %s from %s: expected its name as the client id, not '%.64s'",
                              client->name, address, id);
     } else {
@@ -102,6 +123,11 @@ static int on_connect(int event, void *data, void *unused) {
     }
     X509_free(certificate);
     return result;
+}
+
+/* Counts a filter like a message: the broker answers each of them, and keeps the answers if the client does not read. */
+static bool take_filter(struct client *client) {
+    return client->role != ROLE_DEVICE || take_message(&client->traffic, MESSAGE_OVERHEAD);
 }
 
 static int on_access(int event, void *data, void *unused) {
@@ -121,10 +147,10 @@ static int on_access(int event, void *data, void *unused) {
             break;
         case MOSQ_ACL_SUBSCRIBE:
             is_permitted = may_subscribe(client, check->topic) &&
-                           mosquitto_client_sub_count(check->client) < MAX_SUBSCRIPTIONS;
+                           mosquitto_client_sub_count(check->client) < MAX_SUBSCRIPTIONS && take_filter(client);
             break;
         case MOSQ_ACL_UNSUBSCRIBE:
-            is_permitted = may_subscribe(client, check->topic);
+            is_permitted = may_subscribe(client, check->topic) && take_filter(client);
             break;
     }
     if (!is_permitted) {
@@ -208,9 +234,9 @@ static void report(void) {
     if (loudest != NULL && total_refused(&loudest->traffic) > 0) {
         const size_t *refused = loudest->traffic.refused;
         mosquitto_log_printf(MOSQ_LOG_WARNING,
-                             "guard: in %.0f s, most was refused to %s: no right %zu, properties %zu, rate %zu, connections %zu",
+                             "guard: in %.0f s, most was refused to %s: no right %zu, properties %zu, rate %zu, connections %zu, client ids %zu",
                              interval_seconds, loudest->name, refused[REFUSED_RIGHTS], refused[REFUSED_PROPERTIES],
-                             refused[REFUSED_RATE], refused[REFUSED_CONNECT]);
+                             refused[REFUSED_RATE], refused[REFUSED_CONNECT], refused[REFUSED_ID]);
     }
     clients_visit(forget);
     if (late_handshakes > 0) {
@@ -231,12 +257,16 @@ static void reread(void) {
 
 static int on_tick(int event, void *data, void *unused) {
     (void)event, (void)data, (void)unused;
+#if LIBMOSQUITTO_VERSION_NUMBER >= 2001000
+    /* Mosquitto 2.1 sleeps until something happens, unless it is told when to call again. */
+    ((struct mosquitto_evt_tick *)data)->next_ms = ENFORCE_MILLISECONDS;
+#endif
     double time = now();
     if (time - reread_at >= READ_SECONDS) {
         reread();
         reread_at = time;
     }
-    if (time - enforced_at >= ENFORCE_SECONDS) {
+    if (time - enforced_at >= ENFORCE_MILLISECONDS / 1000.0) {
         late_handshakes += handshakes_enforce();
         enforced_at = time;
     }
@@ -345,7 +375,7 @@ EXPORTED int mosquitto_plugin_init(mosquitto_plugin_id_t *identifier, void **dat
                              clients_path, problem);
         return MOSQ_ERR_INVAL;
     }
-    if (!handshakes_watch()) {
+    if (!handshakes_watch(admits)) {
         mosquitto_log_printf(MOSQ_LOG_ERR, "guard: cannot watch the connections");
         return MOSQ_ERR_UNKNOWN;
     }

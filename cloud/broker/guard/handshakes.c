@@ -19,6 +19,7 @@ struct handshake {
     double began_at;
     unsigned char address[16]; /* an IPv4 address is mapped into IPv6 */
     bool has_address;
+    bool is_complete; /* the TLS handshake */
     bool is_disconnected;
     size_t of_this_address;
     struct handshake *previous, *next;
@@ -29,12 +30,34 @@ struct handshake_limits handshake_limits = {.seconds = 30, .per_address = 32, .i
 static struct handshake *oldest, *newest;
 static size_t count;
 static int ex_data_index = -1;
+static bool (*admits_certificate)(const X509 *certificate);
 
 static void unlink_handshake(struct handshake *handshake) {
     *(handshake->previous ? &handshake->previous->next : &oldest) = handshake->next;
     *(handshake->next ? &handshake->next->previous : &newest) = handshake->previous;
     free(handshake);
     count--;
+}
+
+static void disconnect(struct handshake *handshake) {
+    /* OpenSSL returns no more data, not even what has arrived. Mosquitto notices the end of the connection and frees it. */
+    SSL_set_shutdown(handshake->ssl, SSL_SENT_SHUTDOWN | SSL_RECEIVED_SHUTDOWN);
+    shutdown(SSL_get_rfd(handshake->ssl), SHUT_RDWR);
+    handshake->is_disconnected = true;
+}
+
+static void on_progress(const SSL *ssl, int where, int result) {
+    (void)result;
+    struct handshake *handshake = SSL_get_ex_data(ssl, ex_data_index);
+    if (!(where & SSL_CB_HANDSHAKE_DONE) || handshake == NULL || handshake->is_complete) {
+        return;
+    }
+    handshake->is_complete = true;
+    X509 *certificate = SSL_get_peer_certificate(ssl);
+    if (certificate == NULL || !admits_certificate(certificate)) {
+        disconnect(handshake);
+    }
+    X509_free(certificate);
 }
 
 static void on_new(void *parent, void *pointer, CRYPTO_EX_DATA *data, int index, long number, void *argument) {
@@ -50,6 +73,7 @@ static void on_new(void *parent, void *pointer, CRYPTO_EX_DATA *data, int index,
     *(newest ? &newest->next : &oldest) = handshake;
     newest = handshake;
     count++;
+    SSL_set_info_callback(parent, on_progress);
 }
 
 static void on_free(void *parent, void *pointer, CRYPTO_EX_DATA *data, int index, long number, void *argument) {
@@ -59,7 +83,8 @@ static void on_free(void *parent, void *pointer, CRYPTO_EX_DATA *data, int index
     }
 }
 
-bool handshakes_watch(void) {
+bool handshakes_watch(bool (*admits)(const X509 *certificate)) {
+    admits_certificate = admits;
     if (ex_data_index < 0) {
         ex_data_index = CRYPTO_get_ex_new_index(CRYPTO_EX_INDEX_SSL, 0, NULL, on_new, NULL, on_free);
     }
@@ -94,12 +119,6 @@ static void find_address(struct handshake *handshake) {
         return;
     }
     handshake->has_address = true;
-}
-
-static void disconnect(struct handshake *handshake) {
-    /* Mosquitto notices the end of the connection and frees it. */
-    shutdown(SSL_get_rfd(handshake->ssl), SHUT_RDWR);
-    handshake->is_disconnected = true;
 }
 
 /* Counts the connections of the same address, this one and newer ones. */

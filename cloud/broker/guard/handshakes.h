@@ -17,8 +17,10 @@ struct handshake_limits {
 
 extern struct handshake_limits handshake_limits;
 
-/* Begins to watch the connections of this process. Returns false if OpenSSL does not allow it. */
-bool handshakes_watch(void);
+/* Begins to watch the connections of this process. When a TLS handshake is complete, "admits" decides whether the
+ * connection may go on. If not, nothing more is read from it: Mosquitto 2.0.11 never frees the last will of a CONNECT
+ * that a plugin refuses. Returns false if OpenSSL does not allow it. */
+bool handshakes_watch(bool (*admits)(const X509 *certificate));
 
 /* Reports that the client with this certificate object is accepted. */
 void handshakes_accept(const X509 *certificate);

@@ -8,7 +8,8 @@ enum refusal {
     REFUSED_RIGHTS,     /* a topic or a filter that it has no right to */
     REFUSED_PROPERTIES, /* a message with too many properties, or too large ones */
     REFUSED_RATE,       /* more messages or bytes than the limit */
-    REFUSED_CONNECT,    /* too many connections in a short time, or a wrong client id */
+    REFUSED_CONNECT,    /* too many connections in a short time */
+    REFUSED_ID,         /* a wrong client id */
     REFUSAL_KINDS
 };
 
