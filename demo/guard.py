@@ -43,7 +43,7 @@ def compiled_guard() -> Path:
         return path
     path.parent.mkdir(exist_ok=True)
     part = path.with_suffix(f".{os.getpid()}")  # several tests may compile it at the same time
-    command, environ = ["sh", _SOURCE / "build.sh", part], _environ(Path(find_program("mosquitto")))
+    command, environ = ["sh", str(_SOURCE / "build.sh"), str(part)], _environ(Path(find_program("mosquitto")))
     compiled = subprocess.run(command, env=environ, capture_output=True, text=True, check=False)
     if compiled.returncode != 0:
         raise NotInstalled(
