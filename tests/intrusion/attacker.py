@@ -113,7 +113,7 @@ def check_stored_keys(stack: Stack) -> str:
     """Assert that every key has an allowed prefix, and return the result to record."""
     own: tuple[str, ...] = (OWN_PREFIX,)
     for rogue in (ROGUE, FLOODER):
-        own += (f"faces/device={rogue}/", f"faces/quarantine/device={rogue}/")
+        own += (f"faces/device={rogue}", f"faces/quarantine/device={rogue}")
     keys = stack.keys()
     assert [key for key in keys if not key.startswith(own)] == []
     assert not any(".." in key or "%" in key for key in keys)
