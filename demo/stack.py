@@ -270,10 +270,9 @@ class Stack:
         return text
 
     def _account(self, process: str) -> dict[str, str]:
-        """Return the setting with the account that a process uses at the local broker."""
-        if process not in ("detector", "forwarder"):
-            return {}
-        return {"LOCAL_MQTT_ACCOUNT_FILE": str(self.accounts / process / "account")}
+        """Return the setting with the account that a process uses at the local broker, by default the detector's."""
+        account = "forwarder" if process == "forwarder" else "detector"
+        return {"LOCAL_MQTT_ACCOUNT_FILE": str(self.accounts / account / "account")}
 
     def _identity(self, process: str) -> dict[str, str]:
         """Return the settings with the certificate that a process uses at the cloud's broker."""
