@@ -65,13 +65,22 @@ def bucket(servers: Stack, request: pytest.FixtureRequest) -> str:
 
 
 def test_the_policy_allows_two_actions_on_one_bucket():
-    """Writing below the prefix, and the check of the bucket at the start. Nothing can be read or deleted."""
+    """Writing below the prefix, and listing below the prefix. Nothing can be read or deleted."""
     statements = policies.sink_policy(SETTINGS)["Statement"]
     assert {(statement["Action"], statement["Resource"]) for statement in statements} == {
         ("s3:PutObject", "arn:aws:s3:::my-faces/site-1/faces/*"),
         ("s3:ListBucket", "arn:aws:s3:::my-faces"),
     }
     assert all(statement["Effect"] == "Allow" for statement in statements)
+    (listing,) = [statement for statement in statements if statement["Action"] == "s3:ListBucket"]
+    assert listing["Condition"] == {"StringLike": {"s3:prefix": "site-1/faces/*"}}
+
+
+def test_an_asterisk_in_the_prefix_is_no_wildcard_in_the_policy():
+    """IAM takes ``${*}`` literally."""
+    write, listing, *_ = policies.sink_policy(BucketSettings(s3_bucket="my-faces", s3_prefix="a*b"))["Statement"]
+    assert write["Resource"] == "arn:aws:s3:::my-faces/a${*}b/*"
+    assert listing["Condition"] == {"StringLike": {"s3:prefix": "a${*}b/*"}}
 
 
 @pytest.fixture
@@ -93,24 +102,29 @@ def sink_with(stack: Stack) -> Callable[[policies.Document], dict[str, str]]:
 
 
 def test_with_the_policy_the_sink_can_write_faces_and_do_nothing_else(stack: Stack, sink_with):
-    """On a server that enforces the policy, it can neither read nor delete, nor write outside the prefix."""
+    """On a server that enforces the policy, it can neither read nor delete, nor write or list outside the prefix."""
     keys_of_sink = sink_with(policies.sink_policy(BucketSettings(s3_bucket=BUCKET)))
     stack.start_broker("cloud-broker")
     stack.start_connected("s3sink", **keys_of_sink)
     seen = make_face(jpeg=make_jpeg())
     with Peer(stack.watch_port, "devices/+/receipts/+") as device:
-        device.session.publish("devices/jetson-1/faces/door", seen.jpeg, qos=1, properties=face.encode(seen))
-        device.await_messages(1)
+        for _ in range(2):  # the second time, the sink lists the key
+            device.session.publish("devices/jetson-1/faces/door", seen.jpeg, qos=1, properties=face.encode(seen))
+        device.await_messages(2)
     (key,) = stack.keys()
     key_id, secret = keys_of_sink.values()
     session = boto3.Session(key_id, secret, region_name="us-east-1")
     sink = session.client("s3", endpoint_url=stack.aws()["AWS_ENDPOINT_URL_S3"])
+    assert sink.list_objects_v2(Bucket=BUCKET, Prefix=key)["KeyCount"] == 1
     for forbidden in (
         lambda: sink.get_object(Bucket=BUCKET, Key=key),
         lambda: sink.delete_object(Bucket=BUCKET, Key=key),
         lambda: sink.put_object(Bucket=BUCKET, Key="other/x", Body=b""),
         lambda: sink.put_object(Bucket=BUCKET, Key="facesx", Body=b""),
         lambda: sink.create_bucket(Bucket="another"),
+        lambda: sink.list_objects_v2(Bucket=BUCKET),
+        lambda: sink.list_objects_v2(Bucket=BUCKET, Prefix="faces"),
+        lambda: sink.list_objects_v2(Bucket=BUCKET, Prefix="other/"),
     ):
         with pytest.raises(ClientError, match="AccessDenied"):
             forbidden()

@@ -25,7 +25,7 @@ from cloud.s3sink.answers import (
 )
 from cloud.s3sink.objects import S3Object
 from cloud.s3sink.settings import BucketSettings
-from cloud.s3sink.store_check import Abilities, StoreCheck, size_of
+from cloud.s3sink.store_check import Abilities, StoreCheck, list_first, size_of
 from wire.errors import ConfigurationError
 from wire.exit_codes import ExitCode
 
@@ -78,14 +78,15 @@ class Bucket:
             raise ConfigurationError(f"AWS settings: {error}") from None
 
     def check(self) -> None:
-        """Check that the bucket exists and is accessible. If S3 is unreachable, log it and return.
+        """Check that the bucket exists and can be listed below the prefix. If S3 is unreachable, log it and return.
+
+        HeadBucket is not used: its permission would also allow listing every other key.
 
         Raises:
             ConfigurationError: the bucket does not exist, or access is denied.
         """
         try:
-            with unexpected_as_temporary():
-                self.client.head_bucket(Bucket=self.name)
+            list_first(self.client, self.name, f"{self._settings.s3_prefix}/")
         except TemporaryFailure as error:
             self.note_failure(str(error))
         except (NoCredentialsError, PartialCredentialsError) as error:
@@ -102,8 +103,8 @@ class Bucket:
                 ) from None
             if isinstance(error, ClientError) and status_of(error) in (401, 403):
                 raise ConfigurationError(
-                    f"S3_BUCKET is '{self.name}': access denied; expected credentials with s3:ListBucket on the "
-                    "bucket and s3:PutObject on its objects",
+                    f"S3_BUCKET is '{self.name}': access denied; expected credentials with s3:ListBucket and "
+                    f"s3:PutObject below {self._settings.s3_prefix}/",
                     ExitCode.NO_PERMISSION,
                 ) from None
             self.note_failure(reason_of(error))

@@ -172,14 +172,25 @@ def size_of(client: "S3Client", bucket: str, key: str) -> int | None:
         TemporaryFailure: S3 does not answer, or its answer is not a listing.
     """
     try:
-        with unexpected_as_temporary():
-            listed = dict(client.list_objects_v2(Bucket=bucket, Prefix=key, MaxKeys=1))
-            if not listed.keys() & {"Name", "KeyCount", "Contents"}:
-                raise TemporaryFailure("the answer to a listing is not complete")
-            contents: Any = listed.get("Contents", [])
-            return next((int(item["Size"]) for item in contents if item["Key"] == key), None)
+        first = list_first(client, bucket, key)
     except NO_USABLE_ANSWER as error:
         raise _as_temporary(error) from None
+    return first[1] if first is not None and first[0] == key else None
+
+
+def list_first(client: "S3Client", bucket: str, prefix: str) -> tuple[str, int] | None:
+    """Return key and size of the first object whose key begins with ``prefix``, or None if there is none.
+
+    Raises:
+        TemporaryFailure: the answer is not a listing.
+        NO_USABLE_ANSWER: S3 does not answer, or refuses.
+    """
+    with unexpected_as_temporary():
+        listed = dict(client.list_objects_v2(Bucket=bucket, Prefix=prefix, MaxKeys=1))
+        if not listed.keys() & {"Name", "KeyCount", "Contents"}:
+            raise TemporaryFailure("the answer to a listing is not complete")
+        contents: Any = listed.get("Contents", [])
+        return next(((item["Key"], int(item["Size"])) for item in contents), None)
 
 
 def sha256_header(body: bytes) -> str:

@@ -1,7 +1,7 @@
 """The IAM policy of the sink and the lifecycle configuration of the bucket, as JSON documents. Does no I/O.
 
-Sources: the actions that PutObject and HeadBucket require are in AWS's «Service Authorization Reference»; the format of
-the lifecycle is that of ``put-bucket-lifecycle-configuration``.
+Sources: the actions that PutObject and ListObjectsV2 require, and the condition key ``s3:prefix``, are in AWS's «Service
+Authorization Reference»; the format of the lifecycle is that of ``put-bucket-lifecycle-configuration``.
 """
 
 from typing import Any
@@ -17,10 +17,11 @@ Document = dict[str, Any]
 def sink_policy(settings: BucketSettings, partition: str = "aws") -> Document:
     """Return the smallest IAM policy that the sink needs. ``partition`` is ``aws``, ``aws-cn`` or ``aws-us-gov``."""
     bucket = f"arn:{partition}:s3:::{settings.s3_bucket}"
+    below = settings.s3_prefix.replace("*", "${*}") + "/*"  # in the prefix, an asterisk is no wildcard
     statements = [
-        _allow("WriteFaces", "s3:PutObject", f"{bucket}/{settings.s3_prefix}/*"),
-        # For HeadBucket: the sink checks at the start that the bucket exists.
-        _allow("CheckBucket", "s3:ListBucket", bucket),
+        _allow("WriteFaces", "s3:PutObject", f"{bucket}/{below}"),
+        # The sink lists a key to find out whether it exists, and the prefix to find out whether the bucket exists.
+        _allow("CheckBucket", "s3:ListBucket", bucket) | {"Condition": {"StringLike": {"s3:prefix": below}}},
     ]
     if settings.s3_kms_key_id is not None and settings.s3_kms_key_id.startswith("arn:"):
         statements.append(_allow("EncryptFaces", "kms:GenerateDataKey", settings.s3_kms_key_id))
