@@ -14,7 +14,7 @@ from botocore.exceptions import ClientError
 
 from cloud.s3sink.admin import deletion, policies
 from cloud.s3sink.admin.deletion import Criteria
-from cloud.s3sink.objects import key_of, make_object, make_quarantined
+from cloud.s3sink.objects import PROPERTIES_BYTES, key_of, make_object, make_quarantined
 from cloud.s3sink.settings import BucketSettings, SinkSettings
 from cloud.s3sink.store_check import is_store_check
 from demo.program import ROOT, await_true
@@ -24,7 +24,7 @@ from wire import face
 from wire.errors import ConfigurationError
 from wire.face import Face
 from wire.mqtt.connection import Message
-from wire.mqtt.properties import NO_PROPERTIES, Properties
+from wire.mqtt.properties import NO_PROPERTIES, Properties, unpack
 from wire.topics import Origin
 
 SETTINGS = BucketSettings(s3_bucket="my-faces", s3_prefix="site-1/faces")
@@ -307,7 +307,11 @@ def test_valid_faces_and_pictures_are_released_from_quarantine(servers: Stack):
         for jpeg in (make_jpeg(), make_jpeg(seed=2))
     )
     picture = Message("devices/jetson-2/faces/yard", make_jpeg(seed=3), 1, False, NO_PROPERTIES, None, 0)  # type: ignore[arg-type]
-    for message in (message_of(first), message_of(second), picture):
+    second_message = message_of(second)
+    extended = replace(
+        second_message.properties, user_properties=(*second_message.properties.user_properties, ("a", "x" * 2000))
+    )  # does not fit into the metadata
+    for message in (message_of(first), replace(second_message, properties=extended), picture):
         quarantine(servers, name, message)
     stored = make_object(message_of(second), "faces", CAPTURED_AT)
     servers.s3().put_object(Bucket=name, Key=stored.key, Body=stored.body)
@@ -322,21 +326,28 @@ def test_valid_faces_and_pictures_are_released_from_quarantine(servers: Stack):
 
 
 def test_messages_that_cannot_be_judged_or_are_not_valid_stay_in_quarantine(servers: Stack):
-    """Damaged faces, invalid ones, long properties, and those of version 0.1, which did not keep the properties."""
+    """Damaged faces, invalid ones, too many properties, and those of version 0.1, which did not keep the properties."""
     name = "release-not"
     servers.make_bucket(name)
     damaged = make_face(jpeg=make_jpeg(), sha256=face.digest_of(b"other"))
     wrong = make_face(jpeg=make_jpeg(), confidence=2.0)
-    long = replace(message_of(make_face(jpeg=make_jpeg())), properties=Properties(user_properties=(("a", "x" * 2000),)))
-    kept = [quarantine(servers, name, message) for message in (message_of(damaged), message_of(wrong), long)]
+    many = replace(
+        message_of(make_face(jpeg=make_jpeg())),
+        properties=unpack(Properties(user_properties=(("a", "x"),) * 1000).pack(), 0)[0],
+    )
+    kept = [quarantine(servers, name, message) for message in (message_of(damaged), message_of(wrong), many)]
     kept.append(f"faces/quarantine/device=old/date={CAPTURED_AT:%Y-%m-%d}/{'0' * 64}")
     servers.s3().put_object(Bucket=name, Key=kept[-1], Body=make_jpeg(), Metadata={"reason": "AccessDenied"})
+    kept.append(f"faces/quarantine/device=odd/date={CAPTURED_AT:%Y-%m-%d}/{'0' * 64}")
+    servers.s3().put_object(Bucket=name, Key=kept[-1], Body=b"x", Metadata={PROPERTIES_BYTES: "2"})
     other = quarantine(servers, name, message_of(make_face(jpeg=make_jpeg(), origin=Origin("another", "door"))))
-    for device, count in (("jetson-1", 3), ("old", 1)):
+    for device, count in (("jetson-1", 3), ("old", 1), ("odd", 1)):
         done = admin(servers, "release", "--device", device, S3_BUCKET=name)
         assert done.stderr == f"0 released, {count} stay in quarantine\n"
     lines = admin(servers, "release", S3_BUCKET=name).stdout.splitlines()
-    assert sum("cannot be judged" in line for line in lines) == 2
+    assert sum("cannot be judged" in line for line in lines) == 1
+    assert sum("expected at most the 1 bytes" in line for line in lines) == 1
+    assert sum("more than 64 user properties" in line for line in lines) == 1
     assert sum("attribute sha256" in line for line in lines) == 1
     remaining = {key for key in keys(servers, name) if "/quarantine/" in key}
     assert remaining == set(kept)

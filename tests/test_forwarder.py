@@ -10,7 +10,7 @@ from demo.stack import DEVICE, Stack
 from tests.builders import Peer, make_face
 from tests.scrape import scrape
 from wire import face, probe, status
-from wire.mqtt.properties import Properties
+from wire.mqtt.properties import Properties, unpack
 
 FACES = f"devices/{DEVICE}/faces"
 
@@ -59,6 +59,31 @@ def test_a_message_is_forwarded_unchanged(brokers: Stack, qos: int):
         (message,) = [arrived for arrived in cloud.messages if arrived.payload == b"picture"]
     assert (message.topic, message.payload, message.properties) == (f"{FACES}/door", b"picture", EVERY_PROPERTY)
     assert message.qos == qos
+
+
+def test_more_properties_than_are_unpacked_are_forwarded_unchanged(brokers: Stack):
+    """To a broker that accepts them. Its subscriber decides what becomes of the message."""
+    many = Properties(correlation_data=b"id", user_properties=(("a", "b"),) * 100)
+    start(brokers, **brokers.without_tls())
+    with Peer(brokers.watch_port, "devices/#") as cloud, Peer(brokers.local_port) as local:
+        local.session.publish("faces/door", b"picture", qos=1, properties=many)
+        await_true(lambda: b"picture" in _payloads(cloud), 10, "the message is in the cloud")
+        (message,) = [arrived for arrived in cloud.messages if arrived.payload == b"picture"]
+    assert message.properties == unpack(many.pack(), 0)[0]
+    assert message.properties.excess is not None
+
+
+def test_more_properties_than_the_cloud_accepts_are_refused_and_counted(brokers: Stack):
+    """They do not block the messages behind them."""
+    port = free_port()
+    start(brokers, METRICS_PORT=str(port))
+    many = Properties(user_properties=(("a", "b"),) * 100)
+    with Peer(brokers.watch_port, "devices/#") as cloud, Peer(brokers.local_port) as local:
+        local.session.publish("faces/door", b"many", qos=1, properties=many)
+        local.session.publish("faces/door", b"behind", qos=1)
+        await_true(lambda: b"behind" in _payloads(cloud), 10, "the message behind it arrives")
+    assert b"many" not in _payloads(cloud)
+    assert scrape(port)["facewire_messages_refused_total{direction=up}"] == 1
 
 
 def test_a_receipt_is_forwarded_with_its_id(brokers: Stack):

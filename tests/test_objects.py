@@ -9,7 +9,7 @@ from cloud.s3sink.objects import Kind, S3Object, make_object
 from tests.builders import CAPTURED_AT, make_face, make_jpeg
 from wire import face
 from wire.mqtt.connection import Message
-from wire.mqtt.properties import Properties
+from wire.mqtt.properties import Properties, unpack
 
 JPEG = make_jpeg()
 SENT = face.encode(make_face(jpeg=JPEG, sha256=face.digest_of(JPEG)))
@@ -65,6 +65,17 @@ def test_a_face_that_was_made_without_a_valid_jpeg_gets_a_receipt():
     made = stored(face.encode(make_face(jpeg=JPEG[:100], sha256=face.digest_of(JPEG[:100]))), JPEG[:100])
     assert made.kind is Kind.INVALID
     assert made.receipt_id is not None
+
+
+def test_a_message_with_too_many_properties_has_one_object_however_often_it_is_delivered():
+    """The broker counts its expiry down."""
+    many = Properties(correlation_data=b"id", user_properties=(("a", "b"),) * 500)
+    made = [
+        stored(unpack(replace(many, message_expiry_seconds=seconds).pack(), 0)[0]) for seconds in (None, 100, 2**32 - 1)
+    ]
+    assert len({(one.key, one.body) for one in made}) == 1
+    assert (made[0].kind, made[0].receipt_id) == (Kind.INVALID, b"id")
+    assert made[0].body == unpack(many.pack(), 0)[0].pack() + JPEG
 
 
 @pytest.mark.parametrize("name", ["id", "type", "sha256", "specversion"])

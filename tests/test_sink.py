@@ -4,10 +4,13 @@ import hashlib
 import subprocess
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties as PahoProperties
 
-from cloud.s3sink.objects import make_object
+from cloud.s3sink.objects import PROPERTIES_BYTES, make_object
 from demo.ports import HOST, free_port
 from demo.program import await_true, find_program
 from demo.stack import BUCKET, Stack
@@ -144,6 +147,24 @@ def test_an_invalid_message_goes_to_quarantine_and_does_not_block_others(cloud: 
     assert "written=1" in cloud.programs["s3sink"].output()
 
 
+def test_a_message_with_too_many_properties_goes_to_quarantine_with_all_of_them(cloud: Stack):
+    """They are in front of the payload. Its sender gets a receipt."""
+    many = tuple((f"{number:05}", "x") for number in range(10_000))
+    with Peer(cloud.watch_port, "devices/+/receipts/+") as device:
+        properties = Properties(correlation_data=b"many", user_properties=many)
+        device.session.publish(FACES, JPEG, qos=1, properties=properties)
+        (receipt,) = device.await_messages(1)
+    assert receipt.properties.correlation_data == b"many"
+    ((key, reason),) = quarantined(cloud)
+    assert "more than 64 user properties" in reason
+    stored = cloud.s3().get_object(Bucket=BUCKET, Key=key)
+    body, length = stored["Body"].read(), int(stored["Metadata"][PROPERTIES_BYTES])
+    theirs: Any = PahoProperties(PacketTypes.PUBLISH)
+    theirs.unpack(body[:length])
+    assert (theirs.CorrelationData, tuple(theirs.UserProperty)) == (b"many", many)
+    assert body[length:] == JPEG
+
+
 def test_a_probe_of_a_forwarder_is_acknowledged_and_not_stored(cloud: Stack):
     """It only asks whether anybody has subscribed."""
     seen = make_face(jpeg=JPEG)
@@ -158,7 +179,7 @@ def test_a_probe_of_a_forwarder_is_acknowledged_and_not_stored(cloud: Stack):
 def test_long_correlation_data_is_replaced_by_the_id_in_the_receipt(cloud: Stack):
     """Otherwise a device could fill the broker's memory with its own receipts."""
     with Peer(cloud.watch_port, "devices/+/receipts/+") as device:
-        device.session.publish(FACES, JPEG, qos=1, properties=Properties(correlation_data=bytes(60_000)))
+        device.session.publish(FACES, JPEG, qos=1, properties=Properties(correlation_data=bytes(8_000)))
         (receipt,) = device.await_messages(1)
     (key,) = cloud.keys()
     assert (receipt.properties.correlation_data or b"").decode() == key.removesuffix(".jpg")[-36:]

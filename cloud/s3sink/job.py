@@ -19,7 +19,7 @@ def size_of(message: Message) -> int:
     properties = message.properties
     texts = sum(len(name) + len(value) for name, value in properties.user_properties)
     texts += len(properties.content_type or "") + len(properties.response_topic or "") + len(message.topic)
-    binary = len(message.payload) + len(properties.correlation_data or b"")
+    binary = len(message.payload) + len(properties.correlation_data or b"") + len(properties.excess or b"")
     return binary + texts + _MESSAGE_BYTES + len(properties.user_properties) * _PROPERTY_BYTES
 
 

@@ -17,7 +17,7 @@ from typing import Protocol
 
 from wire import face, jpeg, topics
 from wire.errors import BadMessage, DamagedMessage
-from wire.mqtt.properties import Properties
+from wire.mqtt.properties import MAX_BYTES, MAX_USER_PROPERTIES, Properties
 from wire.topics import Origin
 
 UNKNOWN_DEVICE = "_"
@@ -30,6 +30,8 @@ _MAX_METADATA_BYTES = 2048
 """S3's limit on the names and values of an object's metadata."""
 PACKED_PROPERTIES = "mqtt-properties"
 """Metadata of an object in quarantine: the properties of the MQTT 5 PUBLISH packet, in base64."""
+PROPERTIES_BYTES = "mqtt-properties-bytes"
+"""Metadata instead of them if they do not fit: the number of bytes in front of the payload that are the properties."""
 
 
 class Publication(Protocol):
@@ -85,6 +87,10 @@ def make_object(message: Publication, prefix: str, arrived_at: datetime) -> S3Ob
     """Return the object for ``message``. An invalid message goes to quarantine."""
     try:
         origin = topics.origin_of(message.topic)
+        if message.properties.excess is not None:
+            raise BadMessage(
+                f"it has more than {MAX_USER_PROPERTIES} user properties, or more than {MAX_BYTES} bytes of properties"
+            )
         if face.is_cloudevent(message.properties):
             return _make_face(message, prefix, origin)
         return _make_picture(message, prefix, origin, arrived_at)
@@ -99,7 +105,7 @@ def make_quarantined(
 ) -> S3Object:
     """Return an object in quarantine, with the complete message and the reason.
 
-    Properties of more than about 1,000 bytes do not fit into S3's metadata. The metadata says so.
+    Properties of more than about 1,000 bytes do not fit into S3's metadata. They are put in front of the payload.
     """
     device = topics.device_of(message.topic) or UNKNOWN_DEVICE
     try:
@@ -111,15 +117,21 @@ def make_quarantined(
         "topic": _printable_ascii(message.topic),
         "arrived": face.format_time(arrived_at),
     }
+    packed, body = _packed(message), message.payload
+    encoded = base64.b64encode(packed).decode("ascii")
+    if _size_of(metadata) + len(PACKED_PROPERTIES) + len(encoded) <= _MAX_METADATA_BYTES:
+        metadata[PACKED_PROPERTIES] = encoded
+    else:
+        metadata[PROPERTIES_BYTES], body = str(len(packed)), packed + body
     return S3Object(
         key=f"{prefix}/quarantine/device={device}/date={arrived_at:%Y-%m-%d}/{digest_of(message)}",
-        body=message.payload,
+        body=body,
         content_type="application/octet-stream",
-        metadata={**metadata, **_properties_metadata(_packed(message), metadata)},
+        metadata=metadata,
         receipt_topic=receipt_topic,
         receipt_id=_receipt_id(message),
         kind=kind,
-        sha256=face.digest_of(message.payload),
+        sha256=face.digest_of(body),
         quarantine_reason=reason,
     )
 
@@ -187,12 +199,8 @@ def _packed(message: Publication) -> bytes:
     return replace(message.properties, message_expiry_seconds=None).pack()
 
 
-def _properties_metadata(packed: bytes, others: dict[str, str]) -> dict[str, str]:
-    encoded = base64.b64encode(packed).decode("ascii")
-    used = sum(len(name) + len(value) for name, value in others.items())
-    if used + len(PACKED_PROPERTIES) + len(encoded) <= _MAX_METADATA_BYTES:
-        return {PACKED_PROPERTIES: encoded}
-    return {"properties": f"not kept: {len(packed)} bytes do not fit into the metadata"}
+def _size_of(metadata: dict[str, str]) -> int:
+    return sum(len(name) + len(value) for name, value in metadata.items())
 
 
 def _receipt_id(message: Publication) -> bytes | None:

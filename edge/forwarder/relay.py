@@ -253,6 +253,6 @@ class Relay:
     def _refuse(self, message: Message, reason: str) -> None:
         """Acknowledge a refused message, so it does not block those behind it. A face stays in its outbox."""
         self.counts.refused += 1
-        face_id = (message.properties.correlation_data or b"").decode("ascii", "replace")
+        face_id = (message.properties.correlation_data or b"")[:64].decode("ascii", "replace")
         _log.error("message refused", relay=self._name, topic=message.topic, reason=reason, id=face_id)
         self._source().acknowledge(message)

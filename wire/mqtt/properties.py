@@ -6,11 +6,14 @@ that brokers accept (U+FEFF in a user property). The broker then delivers the me
 lock a subscriber out for good. This module is strict about structure and lenient about text: whoever uses a property
 validates its value.
 
+A property of 5 bytes becomes objects of about 250 bytes. So the properties of a message that has more of them than any
+honest message are checked, but kept as the bytes that arrived.
+
 Layout: MQTT 5.0 (OASIS Standard, 7 March 2019), sections 2.2.2 and 3.3.2.3.
 """
 
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from paho.mqtt.properties import VariableByteIntegers
 
@@ -24,6 +27,12 @@ _CORRELATION_DATA = 0x09
 _SUBSCRIPTION_IDENTIFIER = 0x0B
 _TOPIC_ALIAS = 0x23
 _USER_PROPERTY = 0x26
+
+MAX_USER_PROPERTIES = 64
+MAX_BYTES = 9 * 1024
+"""Limits of what is unpacked. A face has up to 15 user properties of 600 bytes in all. What the cloud's broker allows
+is within the limits: 64 properties, and 8 KiB without the 5 bytes that each needs besides."""
+_NOT_IN_EXCESS = frozenset((_CORRELATION_DATA, _MESSAGE_EXPIRY, _SUBSCRIPTION_IDENTIFIER, _TOPIC_ALIAS))
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +50,9 @@ class Properties:
     payload_format: int | None = None
     """1 if the payload is UTF-8 text, 0 if it is bytes."""
     message_expiry_seconds: int | None = None
+    excess: bytes | None = field(default=None, repr=False)
+    """All other properties as they arrived, if they are beyond the limits; otherwise None. Then only the correlation
+    data and the message expiry are unpacked: a receipt needs the former, and each broker changes the latter."""
 
     def pack(self) -> bytes:
         """Return the bytes of a PUBLISH packet from the property length to the last property."""
@@ -57,6 +69,8 @@ class Properties:
             parts.append(bytes((_CORRELATION_DATA,)) + _pack_binary(self.correlation_data))
         for name, value in self.user_properties:
             parts.append(bytes((_USER_PROPERTY,)) + _pack_text(name) + _pack_text(value))
+        if self.excess is not None:
+            parts.append(self.excess)
         body = b"".join(parts)
         length: bytes = VariableByteIntegers.encode(len(body))  # type: ignore[no-untyped-call]
         return length + body
@@ -66,7 +80,7 @@ NO_PROPERTIES = Properties()
 
 
 def unpack(packet: bytes, start: int) -> tuple[Properties, int]:
-    """Unpack the properties of a PUBLISH packet.
+    """Unpack the properties of a PUBLISH packet. Beyond the limits, most of them are returned as bytes.
 
     Args:
         packet: the packet without its fixed header.
@@ -80,15 +94,19 @@ def unpack(packet: bytes, start: int) -> tuple[Properties, int]:
     """
     try:
         length, at = _unpack_variable_byte_integer(packet, start)
-        end = at + length
+        first, end = at, at + length
         if end > len(packet):
             raise BadMessage(f"the properties have {length} bytes, but the packet has only {len(packet) - at} left")
+        if length > MAX_BYTES:
+            return _keep_bytes(packet, first, end), end
         content_type = correlation_data = response_topic = payload_format = message_expiry = None
         user_properties: list[tuple[str, str]] = []
         while at < end:
             identifier = packet[at]
             at += 1
             if identifier == _USER_PROPERTY:
+                if len(user_properties) == MAX_USER_PROPERTIES:
+                    return _keep_bytes(packet, first, end), end
                 name, at = _unpack_text(packet, at)
                 value, at = _unpack_text(packet, at)
                 user_properties.append((name, value))
@@ -109,7 +127,7 @@ def unpack(packet: bytes, start: int) -> tuple[Properties, int]:
             elif identifier == _TOPIC_ALIAS:
                 at += 2
             else:
-                raise BadMessage(f"property 0x{identifier:02x} is not allowed in a PUBLISH packet")
+                raise _not_allowed(identifier)
     except (IndexError, struct.error) as error:
         raise BadMessage("the properties are truncated") from error
     if at != end:
@@ -117,6 +135,47 @@ def unpack(packet: bytes, start: int) -> tuple[Properties, int]:
     return Properties(
         content_type, correlation_data, tuple(user_properties), response_topic, payload_format, message_expiry
     ), end
+
+
+def _keep_bytes(packet: bytes, at: int, end: int) -> Properties:
+    """Check the structure of properties beyond the limits, and return them without unpacking each."""
+    kept: list[bytes] = []
+    correlation_data = message_expiry = None
+    start = at
+    while at < end:
+        property_at, identifier = at, packet[at]
+        at = _end_of_property(packet, at)
+        if identifier in _NOT_IN_EXCESS:
+            kept.append(packet[start:property_at])
+            start = at
+            if identifier == _CORRELATION_DATA:
+                correlation_data = packet[property_at + 3 : at]
+            elif identifier == _MESSAGE_EXPIRY:
+                message_expiry = int.from_bytes(packet[property_at + 1 : at])
+    if at != end:
+        raise BadMessage("a property extends beyond the property length")
+    kept.append(packet[start:end])
+    return Properties(correlation_data=correlation_data, message_expiry_seconds=message_expiry, excess=b"".join(kept))
+
+
+def _end_of_property(packet: bytes, at: int) -> int:
+    """Return the offset after the property at ``at``."""
+    identifier = packet[at]
+    at += 1
+    if identifier == _USER_PROPERTY:
+        return _end_of_binary(packet, _end_of_binary(packet, at))
+    if identifier in (_CONTENT_TYPE, _RESPONSE_TOPIC, _CORRELATION_DATA):
+        return _end_of_binary(packet, at)
+    if identifier == _SUBSCRIPTION_IDENTIFIER:
+        return _unpack_variable_byte_integer(packet, at)[1]
+    size = {_PAYLOAD_FORMAT: 1, _MESSAGE_EXPIRY: 4, _TOPIC_ALIAS: 2}.get(identifier)
+    if size is None:
+        raise _not_allowed(identifier)
+    return at + size
+
+
+def _not_allowed(identifier: int) -> BadMessage:
+    return BadMessage(f"property 0x{identifier:02x} is not allowed in a PUBLISH packet")
 
 
 def _pack_binary(value: bytes) -> bytes:
@@ -128,11 +187,16 @@ def _pack_text(value: str) -> bytes:
 
 
 def _unpack_binary(packet: bytes, at: int) -> tuple[bytes, int]:
+    end = _end_of_binary(packet, at)
+    return packet[at + 2 : end], end
+
+
+def _end_of_binary(packet: bytes, at: int) -> int:
     (length,) = struct.unpack_from("!H", packet, at)
-    end = at + 2 + length
+    end: int = at + 2 + length
     if end > len(packet):
         raise BadMessage(f"a property has {length} bytes, but the packet has only {len(packet) - at - 2} left")
-    return packet[at + 2 : end], end
+    return end
 
 
 def _unpack_text(packet: bytes, at: int) -> tuple[str, int]:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from cloud.s3sink.admin import deletion
 from cloud.s3sink.answers import DifferentObject, PermanentFailure
 from cloud.s3sink.bucket import Bucket
-from cloud.s3sink.objects import PACKED_PROPERTIES, Kind, S3Object, make_object
+from cloud.s3sink.objects import PACKED_PROPERTIES, PROPERTIES_BYTES, Kind, S3Object, make_object
 from cloud.s3sink.settings import BucketSettings
 from wire import face
 from wire.errors import BadMessage
@@ -78,14 +78,24 @@ def _valid_object(bucket: Bucket, settings: BucketSettings, key: str) -> S3Objec
     """
     stored = bucket.client.get_object(Bucket=bucket.name, Key=key)
     metadata = stored["Metadata"]
-    if PACKED_PROPERTIES not in metadata:
+    if not metadata.keys() & {PACKED_PROPERTIES, PROPERTIES_BYTES}:
         raise BadMessage("its MQTT properties are not in quarantine, so it cannot be judged")
-    try:
-        properties, _ = unpack(base64.b64decode(metadata[PACKED_PROPERTIES], validate=True), 0)
-    except binascii.Error:
-        raise BadMessage("its MQTT properties are not base64") from None
-    message = Quarantined(metadata["topic"], stored["Body"].read(), properties)
+    packed, payload = _split(metadata, stored["Body"].read())
+    message = Quarantined(metadata["topic"], payload, unpack(packed, 0)[0])
     s3_object = make_object(message, settings.s3_prefix, face.parse_time(metadata["arrived"]))
     if s3_object.kind not in (Kind.FACE, Kind.PICTURE):
         raise BadMessage(s3_object.quarantine_reason or "it is not valid")
     return s3_object
+
+
+def _split(metadata: dict[str, str], body: bytes) -> tuple[bytes, bytes]:
+    """Return the packed properties and the payload of an object in quarantine."""
+    if PACKED_PROPERTIES in metadata:
+        try:
+            return base64.b64decode(metadata[PACKED_PROPERTIES], validate=True), body
+        except binascii.Error:
+            raise BadMessage("its MQTT properties are not base64") from None
+    length = metadata[PROPERTIES_BYTES]
+    if not (length.isascii() and length.isdigit() and len(length) < 10 and int(length) <= len(body)):
+        raise BadMessage(f"{PROPERTIES_BYTES} is {length[:20]!r}: expected at most the {len(body)} bytes of its body")
+    return body[: int(length)], body[int(length) :]
