@@ -88,7 +88,7 @@ def test_files_of_a_service_are_mounted_as_secrets(side: str, name: str):
     file_settings = {
         key: value
         for key, value in options["environment"].items()
-        if key.endswith("_FILE") and not str(value).startswith("/pki/")  # in the authority's volume
+        if key.endswith("_FILE") and not str(value).startswith(("/pki/", "/accounts/"))  # in volumes
     }
     for key, value in file_settings.items():
         place = re.fullmatch(rf"\$\{{{key}:\+/run/secrets/([a-z_]+)\}}", value)
@@ -141,7 +141,6 @@ def test_networks_isolate_services_from_each_other():
     }
     assert members == {
         ("edge", "local"): {"broker", "detector", "forwarder"},
-        ("edge", "loopback"): {"broker"},
         ("edge", "camera"): {"detector"},
         ("edge", "uplink"): {"forwarder"},
         ("cloud", "mqtt"): {"pki", "broker", "s3sink"},
@@ -152,7 +151,7 @@ def test_networks_isolate_services_from_each_other():
 
 @pytest.mark.parametrize("path", DOCKERFILES, ids=lambda path: path.name)
 def test_image_has_a_numeric_user_and_a_health_check(path: Path):
-    """Also a stop signal and labels. Nothing but locked packages and a compiler is downloaded during the build."""
+    """Also a stop signal, labels and no downloads in the last stage."""
     last = dict(instructions(path))
     assert re.fullmatch(r"[1-9]\d*:[1-9]\d*", last["USER"])
     assert last["STOPSIGNAL"] == "SIGTERM"
@@ -160,9 +159,9 @@ def test_image_has_a_numeric_user_and_a_health_check(path: Path):
     for label in ("title", "description", "licenses"):
         assert f"org.opencontainers.image.{label}=" in last["LABEL"]
     assert all(name != "ADD" for name, _ in instructions(path))
-    *stages, final = re.split(r"^FROM ", path.read_text(), flags=re.MULTILINE)
-    assert not re.search(r"\b(apt|apt-get|apk|curl|wget)\b", final)
-    assert not re.search(r"\b(curl|wget)\b", "".join(stages))
+    assert not re.search(
+        r"^RUN.*\b(apt|apt-get|apk|curl|wget)\b", path.read_text().rpartition("\nFROM ")[2], flags=re.MULTILINE
+    )
 
 
 @pytest.mark.parametrize("process", MODULES)
@@ -201,9 +200,29 @@ def test_build_context_excludes_secrets_and_films():
     assert [line for line in lines if line.startswith("!")] == ["!wire", "!edge", "!cloud", "!requirements/*.txt"]
 
 
+def test_the_port_of_the_local_broker_is_published_only_on_request():
+    """And then on the loopback interface, unless .env names another address."""
+    assert not [name for name, options in compose("edge")["services"].items() if "ports" in options]
+    broker = compose("publishers")["services"]["broker"]
+    assert broker == {"ports": ["${LOCAL_MQTT_BIND:-127.0.0.1:1883}:1883"], "networks": ["local", "publishers"]}
+
+
+def test_each_process_of_the_edge_sees_only_its_own_account():
+    """The broker makes the accounts. The others can only read theirs."""
+    mounts = {
+        name: {mount for mount in service("edge", name)["volumes"] if isinstance(mount, str) and "-account" in mount}
+        for name in FILES["edge"]
+    }
+    accounts = ("detector", "forwarder", "publisher")
+    assert mounts.pop("broker") == {f"{name}-account:/accounts/{name}" for name in accounts}
+    for name, own in mounts.items():
+        assert own == {f"{name}-account:/accounts/{name}:ro"}
+        assert service("edge", name)["environment"]["LOCAL_MQTT_ACCOUNT_FILE"] == f"/accounts/{name}/account"
+
+
 def test_override_files_change_existing_services_only():
-    """The files for the Jetson and for the trial override the file of the edge."""
-    for name in ("jetson", "trial"):
+    """The files for the Jetson, the trial and other publishers override the file of the edge."""
+    for name in ("jetson", "trial", "publishers"):
         assert set(compose(name)["services"]) <= set(compose("edge")["services"])
     assert compose("trial")["networks"]["cloud"]["name"] == f"{compose('cloud')['name']}_devices"
 
