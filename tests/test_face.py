@@ -1,8 +1,10 @@
 """The contract: a face on the wire."""
 
+import re
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -195,3 +197,42 @@ def test_any_sign_of_metadata_tells_a_face_from_a_plain_image(name: str):
     assert face.is_cloudevent(Properties(user_properties=((name, "x"),)))
     assert face.is_cloudevent(changed(**{name: None}))
     assert not face.is_cloudevent(Properties(user_properties=(("traceparent", "00-ab"),)))
+
+
+NOW = datetime(2026, 11, 22, 15, 0, 0, tzinfo=UTC)
+FACTORY = datetime(1970, 1, 1, 0, 1, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"captured_at": FACTORY, "clock": face.UNKNOWN, "sha256": "0" * 64},
+        {"captured_at": FACTORY},
+        {"captured_at": face.EARLIEST, "sha256": "0" * 64},
+        {"captured_at": NOW + face.MAX_AHEAD, "sha256": "0" * 64},
+    ],
+)
+def test_a_plausible_capture_time_is_accepted(changes: dict[str, Any]):
+    """That of an unset clock, too, if the face says so. Version 0.1 could not say so, and made no digest."""
+    face.check_time(make_face(**changes), NOW)
+
+
+@pytest.mark.parametrize(
+    ("captured_at", "clock", "message"),
+    [
+        (FACTORY, None, "2020-01-01T00:00:00.000Z or later, or the attribute clock=unknown"),
+        (FACTORY, face.CORRECTED, "2020-01-01T00:00:00.000Z or later"),
+        (NOW + face.MAX_AHEAD + timedelta(milliseconds=1), None, "at most a day later than now, 2026-11-22T15:00:00"),
+        (NOW + 2 * face.MAX_AHEAD, face.UNKNOWN, "at most a day later"),
+    ],
+)
+def test_an_implausible_capture_time_is_named(captured_at: datetime, clock: str | None, message: str):
+    """With what was expected."""
+    made = make_face(captured_at=captured_at, clock=clock, sha256="0" * 64)
+    with pytest.raises(BadMessage, match=re.escape(message)):
+        face.check_time(made, NOW)
+
+
+def test_no_time_is_in_the_future_if_the_time_is_not_known():
+    """Otherwise a sink with a wrong clock would put every face into quarantine."""
+    face.check_time(make_face(captured_at=datetime(9999, 1, 1, tzinfo=UTC)), None)

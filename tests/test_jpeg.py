@@ -51,3 +51,48 @@ def test_any_bytes_are_accepted_or_rejected(data: bytes):
     """No other exception is raised."""
     with contextlib.suppress(BadMessage):
         jpeg.check(b"\xff\xd8\xff" + data)
+
+
+def claiming(width: int, height: int, payload: bytes = COMPLETE, frame_header: int = 0xC0) -> bytes:
+    """A JPEG whose frame header is changed."""
+    at = payload.index(b"\xff\xc0")
+    size = height.to_bytes(2) + width.to_bytes(2)
+    return payload[: at + 1] + bytes((frame_header,)) + payload[at + 2 : at + 5] + size + payload[at + 9 :]
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        claiming(65_535, 65_535),
+        claiming(1025, len(COMPLETE)),
+        claiming(65_535, 65_535, frame_header=0xC9),
+    ],
+)
+def test_a_jpeg_that_claims_more_pixels_than_it_can_have_is_rejected(data: bytes):
+    """Decoding it would fill the memory of whoever does."""
+    with pytest.raises(BadMessage, match=r"claims \d+ x \d+ pixels in \d+ bytes"):
+        jpeg.check(data)
+
+
+def test_as_many_pixels_as_a_jpeg_can_have_are_accepted():
+    """Arithmetic coding needs less than a bit for a block."""
+    jpeg.check(claiming(1024, len(COMPLETE)))
+    jpeg.check(claiming(16_384, 16_384, frame_header=0xC9))
+
+
+@pytest.mark.parametrize("quality", [1, 95])
+@pytest.mark.parametrize("flags", [(), (cv2.IMWRITE_JPEG_PROGRESSIVE, 1, cv2.IMWRITE_JPEG_OPTIMIZE, 1)])
+@pytest.mark.parametrize("shape", [(16, 16), (4000, 4000), (2000, 2000, 3)])
+def test_a_plain_area_is_accepted(shape: tuple[int, ...], flags: tuple[int, ...], quality: int):
+    """No image of its size has fewer bytes."""
+    for shade in (0, 127):
+        image = np.full(shape, shade, np.uint8)
+        jpeg.check(cv2.imencode(".jpg", image, (*flags, cv2.IMWRITE_JPEG_QUALITY, quality))[1].tobytes())
+
+
+def test_a_jpeg_with_an_empty_scan_is_rejected():
+    """It has no image."""
+    at = COMPLETE.index(b"\xff\xda")
+    empty = COMPLETE[: at + 2 + int.from_bytes(COMPLETE[at + 2 : at + 4])] + b"\xff\xd9"
+    with pytest.raises(BadMessage, match="scan without data"):
+        jpeg.check(empty)

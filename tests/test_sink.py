@@ -147,6 +147,39 @@ def test_an_invalid_message_goes_to_quarantine_and_does_not_block_others(cloud: 
     assert "written=1" in cloud.programs["s3sink"].output()
 
 
+def test_implausible_faces_go_to_quarantine_and_those_of_an_unset_clock_do_not(cloud: Stack):
+    """Nothing is dropped, and each gets a receipt."""
+    now, unset = datetime.now(UTC), datetime(1970, 1, 1, 0, 1, tzinfo=UTC)
+    now = now.replace(microsecond=now.microsecond // 1000 * 1000)
+    at = JPEG.index(b"\xff\xc0") + 5
+    bomb = JPEG[:at] + b"\xff\xff\xff\xff" + JPEG[at + 4 :]
+    digest = face.digest_of(JPEG)
+    plausible = [
+        make_face(jpeg=JPEG, sha256=digest, captured_at=unset, clock=face.UNKNOWN),  # at QoS 0
+        make_face(jpeg=JPEG, captured_at=unset),  # of version 0.1
+        make_face(jpeg=JPEG, sha256=digest, captured_at=now + timedelta(hours=23)),
+    ]
+    implausible = [
+        make_face(jpeg=JPEG, sha256=digest, captured_at=unset),
+        make_face(jpeg=JPEG, sha256=digest, captured_at=now + timedelta(hours=25)),
+        make_face(jpeg=bomb, sha256=face.digest_of(bomb)),
+    ]
+    with Peer(cloud.watch_port, "devices/+/receipts/+") as device:
+        for seen in (*plausible, *implausible):
+            device.session.publish(FACES, seen.jpeg, qos=1, properties=face.encode(seen))
+        device.session.publish(FACES, bomb, qos=1, properties=Properties(correlation_data=b"picture"))
+        receipts = device.await_messages(7)
+    ids = {receipt.properties.correlation_data for receipt in receipts}
+    assert ids == {b"picture", *(seen.id.encode() for seen in (*plausible, *implausible))}
+    assert {key[-40:-4] for key in cloud.keys() if "/quarantine/" not in key} == {seen.id for seen in plausible}
+    reasons = sorted(reason[:24] for _, reason in quarantined(cloud))
+    assert reasons == [
+        *["the JPEG claims 65535 x "] * 2,
+        "time is 1970-01-01T00:01",
+        f"time is {now + timedelta(hours=25):%Y-%m-%dT%H:%M}",
+    ]
+
+
 def test_a_message_with_too_many_properties_goes_to_quarantine_with_all_of_them(cloud: Stack):
     """They are in front of the payload. Its sender gets a receipt."""
     many = tuple((f"{number:05}", "x") for number in range(10_000))

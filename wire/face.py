@@ -30,6 +30,10 @@ ATTRIBUTES = REQUIRED + OPTIONAL
 _MAX_VALUE_BYTES = 256
 """Maximum length of one attribute. S3 accepts at most 2 KiB of metadata per object."""
 
+EARLIEST = datetime(2020, 1, 1, tzinfo=UTC)
+"""A face is captured later than this. An unset clock often shows 1970."""
+MAX_AHEAD = timedelta(days=1)
+"""A face may be captured so much later than now, as clocks differ."""
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _INTEGER = re.compile(r"-?[0-9]{1,9}")
 _DECIMAL = re.compile(r"-?[0-9]{1,9}(\.[0-9]{1,9})?")
@@ -158,6 +162,26 @@ def decode(properties: Properties, payload: bytes, origin: Origin) -> Face:
         sha256=attributes.get("sha256"),
         clock=attributes.get("clock"),
     )
+
+
+def check_time(face: Face, now: datetime | None) -> None:
+    """Check that the capture time of a face is plausible.
+
+    A device whose clock is not set may send any earlier time if it says that the time is unknown. Version 0.1 could not
+    say so; its faces have no SHA-256.
+
+    Args:
+        face: the face.
+        now: the capture may be at most a day later; None if this is not known.
+
+    Raises:
+        BadMessage: it is not.
+    """
+    time = format_time(face.captured_at)
+    if face.captured_at < EARLIEST and face.clock != UNKNOWN and face.sha256 is not None:
+        raise BadMessage(f"time is {time}: expected {format_time(EARLIEST)} or later, or the attribute clock={UNKNOWN}")
+    if now is not None and face.captured_at - now > MAX_AHEAD:
+        raise BadMessage(f"time is {time}: expected at most a day later than now, {format_time(now)}")
 
 
 def digest_of(jpeg: bytes) -> str:

@@ -24,6 +24,7 @@ from cloud.s3sink.answers import (
     unexpected_as_temporary,
 )
 from cloud.s3sink.objects import S3Object
+from cloud.s3sink.reference_clock import ReferenceClock
 from cloud.s3sink.settings import BucketSettings
 from cloud.s3sink.store_check import Abilities, StoreCheck, list_first, size_of
 from wire.errors import ConfigurationError
@@ -60,6 +61,7 @@ class Bucket:
         meaning = "How long S3 takes to answer a write, by its answer."
         self._seconds = Histogram("facewire_s3_write_seconds", meaning, ["answer"], registry=registry)
         self.acceptance = Acceptance()
+        self.clock = ReferenceClock()
         self.problem = ""
         """Reason the last write failed; empty if it succeeded."""
         self._is_failing = False
@@ -76,6 +78,7 @@ class Bucket:
             self.client: S3Client = boto3.client("s3", config=config)
         except (BotoCoreError, ValueError) as error:
             raise ConfigurationError(f"AWS settings: {error}") from None
+        self.client.meta.events.register("after-call.s3", self._note_date)
 
     def check(self) -> None:
         """Check that the bucket exists and can be listed below the prefix. If S3 is unreachable, log it and return.
@@ -154,6 +157,9 @@ class Bucket:
             _log.warning("S3 accepts other objects but not this one, retrying", key=key, reason=reason)
         else:
             _log.warning("S3 does not accept objects, retrying", bucket=self.name, reason=reason)
+
+    def _note_date(self, http_response: Any, **_: Any) -> None:
+        self.clock.note(http_response.headers.get("Date"))
 
     def _write(self, s3_object: S3Object) -> Outcome:
         if self._abilities is None:

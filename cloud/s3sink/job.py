@@ -85,10 +85,10 @@ class Job:
             free(self.message)
             return self.message
 
-    def make_object(self, prefix: str) -> S3Object:
-        """Return the object to write."""
+    def make_object(self, prefix: str, now: datetime | None) -> S3Object:
+        """Return the object to write. ``now``: see :func:`cloud.s3sink.objects.make_object`."""
         if self.rescue_reason is not None:
             return make_quarantined(self.message, prefix, self.arrived_at, self.rescue_reason)
         if self.s3_object is None:
-            self.s3_object = make_object(self.message, prefix, self.arrived_at)
+            self.s3_object = make_object(self.message, prefix, self.arrived_at, now)
         return self.s3_object

@@ -83,8 +83,15 @@ class S3Object:
     """Why the object is in quarantine; None if it is not."""
 
 
-def make_object(message: Publication, prefix: str, arrived_at: datetime) -> S3Object:
-    """Return the object for ``message``. An invalid message goes to quarantine."""
+def make_object(message: Publication, prefix: str, arrived_at: datetime, now: datetime | None = None) -> S3Object:
+    """Return the object for ``message``. An invalid message goes to quarantine.
+
+    Args:
+        message: the message.
+        prefix: of the key.
+        arrived_at: when it was delivered for the first time.
+        now: a face may be captured at most a day later; None: at any time.
+    """
     try:
         origin = topics.origin_of(message.topic)
         if message.properties.excess is not None:
@@ -92,7 +99,7 @@ def make_object(message: Publication, prefix: str, arrived_at: datetime) -> S3Ob
                 f"it has more than {MAX_USER_PROPERTIES} user properties, or more than {MAX_BYTES} bytes of properties"
             )
         if face.is_cloudevent(message.properties):
-            return _make_face(message, prefix, origin)
+            return _make_face(message, prefix, origin, now)
         return _make_picture(message, prefix, origin, arrived_at)
     except DamagedMessage as error:
         return replace(make_quarantined(message, prefix, arrived_at, str(error), Kind.DAMAGED), receipt_id=None)
@@ -151,7 +158,7 @@ def key_of(prefix: str, origin: Origin, captured_at: datetime, face_id: str) -> 
     return f"{folder}/{time_of_day}-{face_id}.jpg"
 
 
-def _make_face(message: Publication, prefix: str, origin: Origin) -> S3Object:
+def _make_face(message: Publication, prefix: str, origin: Origin, now: datetime | None) -> S3Object:
     try:
         decoded = face.decode(message.properties, message.payload, origin)  # first: damage is not the sender's mistake
     except BadMessage as error:
@@ -159,6 +166,7 @@ def _make_face(message: Publication, prefix: str, origin: Origin) -> S3Object:
         if any(name == "sha256" for name, _ in message.properties.user_properties):
             raise DamagedMessage(str(error)) from None
         raise
+    face.check_time(decoded, now)
     jpeg.check(message.payload)
     attributes = face.attributes_of(message.properties.user_properties)
     return S3Object(

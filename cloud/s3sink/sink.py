@@ -171,7 +171,7 @@ class Sink:
 
     def _store(self, entry: Entry[Job]) -> None:
         job = entry.item
-        s3_object = job.make_object(self._settings.s3_prefix)
+        s3_object = job.make_object(self._settings.s3_prefix, self._bucket.clock.now())
         try:
             outcome = self._bucket.write(s3_object)
         except TemporaryFailure as error:

@@ -318,7 +318,7 @@ SINK_MUTANTS = (
                 _SINK,
                 "        self.results.handed_back(job, reason)\n",
                 "        self.results.handed_back(job, reason)\n"
-                "        handed = job.make_object(self._settings.s3_prefix)\n"
+                "        handed = job.make_object(self._settings.s3_prefix, None)\n"
                 "        receipt = Properties(correlation_data=handed.receipt_id)\n"
                 '        self._session.publish(handed.receipt_topic or "", b"", qos=1, properties=receipt)\n',
             ),
@@ -374,13 +374,14 @@ SINK_MUTANTS = (
             ),
             Edit(
                 _OBJECTS,
-                "return _make_face(message, prefix, origin)",
-                "return _make_face(message, prefix, origin, arrived_at)",
+                "return _make_face(message, prefix, origin, now)",
+                "return _make_face(message, prefix, origin, now, arrived_at)",
             ),
             Edit(
                 _OBJECTS,
-                "def _make_face(message: Publication, prefix: str, origin: Origin)",
-                "def _make_face(message: Publication, prefix: str, origin: Origin, arrived_at: datetime)",
+                "def _make_face(message: Publication, prefix: str, origin: Origin, now: datetime | None)",
+                "def _make_face(\n"
+                "    message: Publication, prefix: str, origin: Origin, now: datetime | None, arrived_at: datetime\n)",
             ),
         ),
         "tests/test_sink.py::test_the_key_depends_only_on_device_camera_and_id",

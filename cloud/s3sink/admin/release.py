@@ -82,7 +82,7 @@ def _valid_object(bucket: Bucket, settings: BucketSettings, key: str) -> S3Objec
         raise BadMessage("its MQTT properties are not in quarantine, so it cannot be judged")
     packed, payload = _split(metadata, stored["Body"].read())
     message = Quarantined(metadata["topic"], payload, unpack(packed, 0)[0])
-    s3_object = make_object(message, settings.s3_prefix, face.parse_time(metadata["arrived"]))
+    s3_object = make_object(message, settings.s3_prefix, face.parse_time(metadata["arrived"]), bucket.clock.now())
     if s3_object.kind not in (Kind.FACE, Kind.PICTURE):
         raise BadMessage(s3_object.quarantine_reason or "it is not valid")
     return s3_object
