@@ -1,7 +1,7 @@
 """The IAM policy of the sink and the lifecycle configuration of the bucket, as JSON documents. Does no I/O.
 
-Sources: the actions that PutObject and ListObjectsV2 require, and the condition key ``s3:prefix``, are in AWS's «Service
-Authorization Reference»; the format of the lifecycle is that of ``put-bucket-lifecycle-configuration``.
+Sources: the actions that PutObject and ListObjectsV2 require, and the condition key ``s3:prefix``, are in AWS's
+«Service Authorization Reference»; the format of the lifecycle is that of ``put-bucket-lifecycle-configuration``.
 """
 
 from typing import Any
