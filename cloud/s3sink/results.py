@@ -96,12 +96,8 @@ class Results:
         with self._lock:
             if job.message.qos == 0:
                 self.counts.dropped += 1
-                return
-            self.counts.turned_away += 1
-        if self._may_log("turned away", job.device):
-            _log.warning(
-                "queue of a device is full, message turned away", device=job.device, total=self.counts.turned_away
-            )
+            else:
+                self.counts.turned_away += 1
 
     def handed_back(self, job: Job, reason: str) -> None:
         """Note that a message was acknowledged without a receipt because S3 did not accept it for too long."""
