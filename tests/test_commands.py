@@ -30,6 +30,7 @@ PROGRAMS: dict[str, type[Settings] | None] = {
     "scripts.convert_yunet": None,
     "tests.audit": None,
     "tests.chaos": None,
+    "tests.thief": None,
     "tests.compose": None,
     "tests.mutants": None,
     "tests.s3_answers": None,

@@ -25,7 +25,7 @@
 #include <sys/resource.h>
 
 #include "clients.h"
-#include "handshakes.h"
+#include "connections.h"
 #include "log_limit.h"
 #include "rights.h"
 #include "traffic.h"
@@ -42,19 +42,19 @@
 static mosquitto_plugin_id_t *plugin;
 static char *clients_path;
 static double reread_at, enforced_at, reported_at, interval_seconds = 10;
-static size_t late_handshakes;
+static size_t late_connections;
 static bool is_list_readable = true;
 
 static void kick(const char *name) {
     mosquitto_log_printf(MOSQ_LOG_NOTICE, "guard: a certificate of %s is no longer in force, disconnecting", name);
-    mosquitto_kick_client_by_username(name, false);
+    connections_close(name);
 }
 
 /* Counts a refusal, and disconnects the client if there are too many. */
 static void refuse(struct client *client, enum refusal kind) {
     if (count_refusal(&client->traffic, kind)) {
         mosquitto_log_printf(MOSQ_LOG_WARNING, "guard: %s is disconnected and shut out for a while", client->name);
-        mosquitto_kick_client_by_username(client->name, false);
+        connections_close(client->name);
     }
 }
 
@@ -119,7 +119,7 @@ static int on_connect(int event, void *data, void *unused) {
                              client->name, address, id);
     } else {
         result = mosquitto_set_username(connecting, client->name);
-        handshakes_accept(certificate);
+        connections_accept(certificate, client->name);
     }
     X509_free(certificate);
     return result;
@@ -239,10 +239,10 @@ static void report(void) {
                              refused[REFUSED_RATE], refused[REFUSED_CONNECT], refused[REFUSED_ID]);
     }
     clients_visit(forget);
-    if (late_handshakes > 0) {
+    if (late_connections > 0) {
         mosquitto_log_printf(MOSQ_LOG_WARNING, "guard: in %.0f s, %zu connections were ended before their CONNECT",
-                             interval_seconds, late_handshakes);
-        late_handshakes = 0;
+                             interval_seconds, late_connections);
+        late_connections = 0;
     }
 }
 
@@ -267,7 +267,7 @@ static int on_tick(int event, void *data, void *unused) {
         reread_at = time;
     }
     if (time - enforced_at >= ENFORCE_MILLISECONDS / 1000.0) {
-        late_handshakes += handshakes_enforce();
+        late_connections += connections_enforce();
         enforced_at = time;
     }
     if (time - reported_at >= interval_seconds) {
@@ -284,7 +284,7 @@ static const struct {
     {"messages_per_second", &limits.messages_per_second}, {"message_burst", &limits.message_burst},
     {"bytes_per_second", &limits.bytes_per_second},       {"byte_burst", &limits.byte_burst},
     {"connects_per_second", &limits.connects_per_second}, {"connect_burst", &limits.connect_burst},
-    {"connect_seconds", &handshake_limits.seconds},       {"interval_seconds", &interval_seconds},
+    {"connect_seconds", &unfinished_limits.seconds},       {"interval_seconds", &interval_seconds},
 };
 
 static const struct {
@@ -293,8 +293,8 @@ static const struct {
 } COUNTS[] = {
     {"max_properties", &limits.max_properties},
     {"max_property_bytes", &limits.max_property_bytes},
-    {"unfinished_per_address", &handshake_limits.per_address},
-    {"unfinished_in_total", &handshake_limits.in_total},
+    {"unfinished_per_address", &unfinished_limits.per_address},
+    {"unfinished_in_total", &unfinished_limits.in_total},
 };
 
 static bool set_option(const char *name, const char *text) {
@@ -375,7 +375,7 @@ EXPORTED int mosquitto_plugin_init(mosquitto_plugin_id_t *identifier, void **dat
                              clients_path, problem);
         return MOSQ_ERR_INVAL;
     }
-    if (!handshakes_watch(admits)) {
+    if (!connections_watch(admits)) {
         mosquitto_log_printf(MOSQ_LOG_ERR, "guard: cannot watch the connections");
         return MOSQ_ERR_UNKNOWN;
     }

@@ -10,7 +10,7 @@ static const size_t MAX_REFUSED[REFUSAL_KINDS] = {
     [REFUSED_PROPERTIES] = 20,
     [REFUSED_RATE] = 5000,
     [REFUSED_CONNECT] = (size_t)-1,
-    [REFUSED_ID] = 3, /* each may cost the broker the memory of a last will, see handshakes_watch */
+    [REFUSED_ID] = 3, /* each may cost the broker the memory of a last will, see connections_watch */
 };
 static const double SHUT_OUT_SECONDS = 30;
 
