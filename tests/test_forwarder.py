@@ -6,7 +6,7 @@ import pytest
 
 from demo.ports import free_port
 from demo.program import await_true
-from demo.stack import DEVICE, Stack
+from demo.stack import DEVICE, OPERATOR, Stack
 from tests.builders import Peer, make_face
 from tests.scrape import scrape
 from wire import face, probe, status
@@ -145,7 +145,10 @@ def test_a_refused_message_is_logged_and_does_not_block_others(stack: Stack):
     """The log names the reason, the topic and the face's id."""
     acl = stack.folder / "acl"
     stack.folder.chmod(0o755)
-    acl.write_text(f"topic readwrite {FACES}/door\ntopic read devices/#\ntopic write devices/{DEVICE}/status/#\n")
+    acl.write_text(
+        f"topic readwrite {FACES}/door\ntopic read devices/#\ntopic write devices/{DEVICE}/status/#\n"
+        f"user {OPERATOR}\ntopic readwrite #\n"
+    )
     stack.start_broker("local-broker")
     stack.start_broker("cloud-broker", f"acl_file {acl}\n")
     start(stack, **stack.without_tls())

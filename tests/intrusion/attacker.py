@@ -27,6 +27,8 @@ ROGUE = "mallory"
 """A rogue device: it is enrolled, but malicious."""
 FLOODER = "flooder"
 """Another one, which the broker may shut out for a while."""
+CROWD = "crowd"
+"""A device with very many connections, which the broker shuts out too."""
 NEWCOMER = "newcomer"
 """A device that is enrolled, and connects from another address."""
 ELSEWHERE = "127.0.0.2" if sys.platform == "linux" else HOST

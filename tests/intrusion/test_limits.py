@@ -18,6 +18,7 @@ from demo.stack import Stack
 from tests import packets
 from tests.intrusion.attacker import (
     BROKER_MEGABYTES,
+    CROWD,
     ELSEWHERE,
     FLOODER,
     NEWCOMER,
@@ -52,13 +53,11 @@ def test_client_that_exceeds_the_maximum_packet_size_is_disconnected(cloud: Stac
 @pytest.mark.parametrize("count", [50, pytest.param(1000, marks=pytest.mark.slow)])
 def test_one_device_keeps_only_few_of_many_connections(cloud: Stack, record: Record, count: int):
     """It has three client ids. A new connection replaces the earlier one of the same id, and their rate is limited."""
-    tls, held = credentials_of(cloud, FLOODER), []
+    tls, held = credentials_of(cloud, CROWD), []
     try:
         for number in range(count):
             held.append(RawClient(cloud.cloud_port, tls))
-            client_id = (FLOODER, f"facewire-forwarder-{FLOODER}", f"facewire-check-{FLOODER}", f"x{number}")[
-                number % 4
-            ]
+            client_id = (CROWD, f"facewire-forwarder-{CROWD}", f"facewire-check-{CROWD}", f"x{number}")[number % 4]
             held[-1].send(packets.connect(client_id))
         alive = sum(_is_connected(one) for one in held)
     finally:
@@ -80,13 +79,13 @@ def test_unfinished_connections_do_not_keep_others_out(cloud: Stack, honest: Hon
         from tests import packets
         from tests.packets import RawClient
         from wire.mqtt.tls import TlsFiles
-        folder, held = Path({str(cloud.folder / ROGUE)!r}), []
+        folder, held = Path({str(cloud.folder / CROWD)!r}), []
         tls = TlsFiles(folder / "ca.pem", folder / "cert.pem", folder / "key.pem")
         for _ in range({count}):
             try:
                 if {way!r} == "half a CONNECT":
                     held.append(RawClient({cloud.cloud_port}, tls))
-                    held[-1].send(packets.connect({ROGUE!r}, properties=packets.user_properties(9000))[:50])
+                    held[-1].send(packets.connect({CROWD!r}, properties=packets.user_properties(9000))[:50])
                 else:
                     held.append(socket.create_connection(({HOST!r}, {cloud.cloud_port}), timeout=5))
                     held[-1].sendall(b"\x16\x03\x01\x02" if {way!r} == "half a handshake" else b"")

@@ -9,7 +9,7 @@ from demo.program import await_true
 from demo.stack import BUCKET, DEVICE, Stack
 from tests.builders import make_face, make_jpeg
 from tests.intrusion.attacker import (
-    FLOODER,
+    CROWD,
     ROGUE,
     Intruder,
     Record,
@@ -167,7 +167,7 @@ def test_client_id_of_another_client_does_not_take_over_its_session(
     """The broker accepts only the client ids of the name in the certificate."""
     before = [cloud.programs[name].output().count("no connection") for name in ("s3sink", "forwarder")]
     with pytest.raises((Refused, LinkLost)) as refusal:  # after some, the device is shut out
-        Intruder(cloud, credentials_of(cloud, FLOODER), client_id=client_id)
+        Intruder(cloud, credentials_of(cloud, CROWD), client_id=client_id)
     honest.await_progress()
     assert [cloud.programs[name].output().count("no connection") for name in ("s3sink", "forwarder")] == before
     record(f"client id {client_id}", str(refusal.value))

@@ -4,8 +4,7 @@
  * CONNECT. Mosquitto disconnects such a client after 90 s, or never if it sends a byte now and then. Here each has a
  * limited time, and each address a limited number of them. Beyond it, the oldest one is disconnected.
  *
- * Connections are closed as if the network had failed. Mosquitto's own function for it corrupts memory in 2.0.11: it also
- * finds clients that have just left, and enters their sessions twice into its list of sessions that expire.
+ * Connections are closed as if the network had failed, so Mosquitto ends them in its usual way, at a moment of its own.
  */
 #pragma once
 

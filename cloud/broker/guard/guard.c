@@ -44,6 +44,7 @@ static char *clients_path;
 static double reread_at, enforced_at, reported_at, interval_seconds = 10;
 static size_t late_connections;
 static bool is_list_readable = true;
+static bool is_reloading; /* since the last SIGHUP, Mosquitto has not handled packets yet */
 
 static void kick(const char *name) {
     mosquitto_log_printf(MOSQ_LOG_NOTICE, "guard: a certificate of %s is no longer in force, disconnecting", name);
@@ -111,7 +112,11 @@ static int on_connect(int event, void *data, void *unused) {
     X509 *certificate = mosquitto_client_certificate(connecting);
     struct client *client = find_client(certificate); /* it may have been revoked since the handshake */
     int result = MOSQ_ERR_AUTH;
-    if (client == NULL || is_shut_out(&client->traffic)) {
+    if (certificate == NULL && is_reloading) {
+        /* After SIGHUP, Mosquitto asks about all clients again, also about absent ones. They cannot be disconnected:
+         * Mosquitto 2.0.11 would enter their sessions twice into its list of sessions that expire, and crash later. */
+        result = MOSQ_ERR_SUCCESS;
+    } else if (client == NULL || is_shut_out(&client->traffic)) {
         result = MOSQ_ERR_AUTH;
     } else if (!may_use_id(client, id)) {
         refuse(client, REFUSED_ID);
@@ -255,12 +260,19 @@ static void reread(void) {
     is_list_readable = is_read;
 }
 
+static int on_reload(int event, void *data, void *unused) {
+    (void)event, (void)data, (void)unused;
+    is_reloading = true;
+    return MOSQ_ERR_SUCCESS;
+}
+
 static int on_tick(int event, void *data, void *unused) {
     (void)event, (void)data, (void)unused;
 #if LIBMOSQUITTO_VERSION_NUMBER >= 2001000
     /* Mosquitto 2.1 sleeps until something happens, unless it is told when to call again. */
     ((struct mosquitto_evt_tick *)data)->next_ms = ENFORCE_MILLISECONDS;
 #endif
+    is_reloading = false;
     double time = now();
     if (time - reread_at >= READ_SECONDS) {
         reread();
@@ -340,6 +352,7 @@ static const struct {
     {MOSQ_EVT_ACL_CHECK, on_access},
     {MOSQ_EVT_MESSAGE, on_message},
     {MOSQ_EVT_TICK, on_tick},
+    {MOSQ_EVT_RELOAD, on_reload},
 };
 
 static void ignore(const char *name) {
