@@ -284,6 +284,7 @@ def test_a_device_can_be_revoked_while_the_broker_is_down(cloud: Cloud):
     assert refusal(cloud, tls) == "the broker refused our certificate: certificate revoked"
 
 
+@pytest.mark.slow
 def test_revocation_fails_if_the_broker_does_not_reread_the_list(cloud: Cloud):
     """A revocation without effect must not look successful. Here the broker is stopped by a signal."""
     assert cloud.process is not None

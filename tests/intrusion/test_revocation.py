@@ -42,7 +42,9 @@ def refusal_of(client: RawClient, rest_of_connect: bytes) -> str:
 
 
 @pytest.mark.parametrize("is_enrolled_again", [False, True])
-@pytest.mark.parametrize("sent", [1, 50, -1])
+@pytest.mark.parametrize(
+    "sent", [50, pytest.param(1, marks=pytest.mark.slow), pytest.param(-1, marks=pytest.mark.slow)]
+)
 def test_half_sent_connect_is_refused_after_the_revocation(
     cloud: Stack, record: Record, sent: int, is_enrolled_again: bool
 ):
@@ -63,7 +65,14 @@ def test_half_sent_connect_is_refused_after_the_revocation(
     record(f"CONNECT of {len(whole)} bytes, {sent} sent before the revocation{again}", f"{result} ({seconds:.1f} s)")
 
 
-@pytest.mark.parametrize("client_id", [STOLEN, f"facewire-forwarder-{STOLEN}", f"facewire-check-{STOLEN}"])
+@pytest.mark.parametrize(
+    "client_id",
+    [
+        STOLEN,
+        pytest.param(f"facewire-forwarder-{STOLEN}", marks=pytest.mark.slow),
+        pytest.param(f"facewire-check-{STOLEN}", marks=pytest.mark.slow),
+    ],
+)
 def test_connected_thief_is_disconnected(cloud: Stack, record: Record, client_id: str):
     """With whichever of its client ids."""
     with RawClient(cloud.cloud_port, enrolled(cloud, STOLEN)) as thief:
