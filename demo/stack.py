@@ -199,6 +199,7 @@ class Stack:
             "BROKER_HOST": HOST,
             "BROKER_PORT": str(self.cloud_port),
             "S3_BUCKET": BUCKET,
+            "DEVICE_FACES_PER_HOUR": "1000000",  # films run faster than a camera
             "OUTBOX_PATH": str(self.folder / "outbox.db"),
             **self.aws(),
             **self._account(process),
