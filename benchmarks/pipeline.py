@@ -83,6 +83,7 @@ bridge_cafile {device / "ca.pem"}
 bridge_certfile {device / "cert.pem"}
 bridge_keyfile {device / "key.pem"}
 bridge_protocol_version mqttv50
+remote_clientid facewire-forwarder-{DEVICE}
 max_inflight_messages {WINDOW}
 cleansession false
 topic faces/# out 1 "" devices/{DEVICE}/
