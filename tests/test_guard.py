@@ -19,6 +19,8 @@ from tests.packets import RawClient
 from wire.mqtt.tls import TlsFiles
 
 NOT_AUTHORIZED = 0x87
+NOT_VALID = 0x85
+"""Mosquitto 2.1 itself refuses a client id with control characters."""
 NO_SUBSCRIBER = 0x10
 FACES = "devices/jetson-1/faces/door"
 RECEIPTS = "devices/jetson-1/receipts/#"
@@ -333,7 +335,7 @@ class TestLog:
             with RawClient(cloud.port, cloud.device_1) as thief:
                 thief.send(packets.connect(hostile))
                 with contextlib.suppress(OSError):
-                    assert thief.receive()[1][1] == NOT_AUTHORIZED
+                    assert thief.receive()[1][1] in (NOT_AUTHORIZED, NOT_VALID)
         cloud.stop()
         log = cloud.log.read_bytes()
         assert b"log lines were left out" in log
