@@ -78,6 +78,7 @@ def people() -> Any:
     return cv2.resize(cv2.imread(str(clip("multi_face.jpg"))), (640, 427))  # type: ignore[arg-type]
 
 
+@pytest.mark.slow
 def test_one_person_for_twenty_seconds_is_sent_once_a_second():
     """The first picture is sent at once. In all, there are 18 to 24, all of one track."""
     candidates = candidates_in(searched(PERSON))
@@ -123,6 +124,7 @@ def test_an_interval_of_zero_sends_every_detection():
     assert [candidate.captured_at for _, candidate in candidates] == [frame.captured_at for frame, _ in film]
 
 
+@pytest.mark.slow
 def test_five_people_in_a_pan_are_sent_once_a_second():
     """While a face is in view, the next picture of it is sent after at most two intervals."""
     film = searched("pan")
