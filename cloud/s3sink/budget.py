@@ -64,9 +64,8 @@ class Budgets:
             device = _OTHERS
             account = self._accounts.get(device)
         if account is None:
-            share = INITIAL_SHARE
             # At least one message, even of a budget that is smaller than four messages per hour.
-            account = _Account(max(1.0, self._messages * share), self._bytes * share, now)
+            account = _Account(max(1.0, self._messages * INITIAL_SHARE), self._bytes * INITIAL_SHARE, now)
             self._accounts[device] = account
         self._accounts.move_to_end(device)
         hours = max(0.0, now - account.filled_at) / HOUR_SECONDS
