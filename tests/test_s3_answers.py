@@ -119,7 +119,7 @@ def test_a_damaged_face_gets_no_receipt_and_the_intact_one_is_stored(stack: Stac
         send(peer, seen)
         peer.await_messages(1)
     assert path_of(seen).removeprefix(f"/{BUCKET}/") in stack.keys()
-    assert "damaged face quarantined without a receipt" in stack.programs["s3sink"].output()
+    assert stack.programs["s3sink"].output().count("damaged face quarantined without a receipt") == 3
 
 
 def await_acknowledgements(stack: Stack, peer: Peer, seen: Face) -> None:

@@ -1,7 +1,9 @@
-"""What became of each message: counted, and logged if an operator may want to know."""
+"""What became of each message: counted, and logged if an operator may want to know.
+
+Each line names its device, by which :mod:`wire.process.log_limit` limits the number of lines.
+"""
 
 import threading
-import time
 from dataclasses import dataclass
 
 import structlog
@@ -12,10 +14,6 @@ from cloud.s3sink.objects import Kind, S3Object
 from wire import face
 from wire.mqtt.connection import Message
 
-MIN_LOG_INTERVAL_SECONDS = 10.0
-"""Minimum interval between two warnings of the same kind about the same device."""
-_MAX_LOGGED = 1000
-"""Maximum number of devices and kinds of warnings whose time is remembered."""
 _MAX_TOPIC_CHARS = 200
 """A valid topic has at most 150 characters. A longer one is cut in the log."""
 
@@ -52,7 +50,6 @@ class Results:
         self.counts = Counts()
         self.loudest = Loudest()
         self._lock = threading.Lock()
-        self._logged_at: dict[tuple[str, str], float] = {}
 
     def stored(self, job: Job, s3_object: S3Object, *, is_new: bool) -> None:
         """Note that S3 has the object of a message. ``is_new``: this message wrote it."""
@@ -68,18 +65,17 @@ class Results:
         if reason is not None:
             self.loudest.note(job.device, s3_object.kind.value, job.size)
         if s3_object.kind is Kind.DAMAGED:
-            if self._may_log("damaged", job.device):
-                _log.error(
-                    "damaged face quarantined without a receipt",
-                    device=job.device,
-                    id=job.id,
-                    key=s3_object.key,
-                    reason=reason,
-                )
-        elif reason is not None and self._may_log("quarantined", job.device):
+            _log.error(
+                "damaged face quarantined without a receipt",
+                device=job.device,
+                id=job.id,
+                key=s3_object.key,
+                reason=reason,
+            )
+        elif reason is not None:
             topic = job.message.topic[:_MAX_TOPIC_CHARS]
             _log.warning("message quarantined", device=job.device, topic=topic, key=s3_object.key, reason=reason[:500])
-        elif reason is None:
+        else:
             _log.debug("stored", key=s3_object.key, is_new=is_new)
 
     def over_budget(self, message: Message, device: str, size: int) -> None:
@@ -113,7 +109,7 @@ class Results:
                 id=job.id,
                 reason=reason,
             )
-        elif self._may_log("handed back", job.device):
+        else:
             _log.warning(
                 "S3 does not accept a face, handed back to its outbox",
                 device=job.device,
@@ -133,15 +129,4 @@ class Results:
         """Note that the key of a message exists with another object."""
         with self._lock:
             self.counts.refused += 1
-        if self._may_log("different", job.device):
-            _log.error("the key exists with another object, no receipt sent", key=key, reason=reason)
-
-    def _may_log(self, kind: str, device: str) -> bool:
-        now = time.monotonic()
-        with self._lock:
-            if now - self._logged_at.get((kind, device), -MIN_LOG_INTERVAL_SECONDS) < MIN_LOG_INTERVAL_SECONDS:
-                return False
-            if len(self._logged_at) >= _MAX_LOGGED:
-                self._logged_at.pop(next(iter(self._logged_at)))
-            self._logged_at[kind, device] = now
-            return True
+        _log.error("the key exists with another object, no receipt sent", device=job.device, key=key, reason=reason)
