@@ -5,6 +5,7 @@
             status/<process>/<name>               detector, forwarder (retained)
     cloud   devices/<device>/faces/<camera>       forwarder of that device
             devices/<device>/receipts/<camera>    s3sink
+            devices/<device>/stored/<camera>      s3sink
             devices/<device>/status/...           forwarder
 
 The forwarder maps between the two with one rule: it prepends ``devices/<device>/`` to a topic on the way to the cloud
@@ -25,6 +26,8 @@ ALL_STATUS = "status/#"
 ALL_FORWARDER_STATUS = "status/forwarder/+"
 ALL_DEVICES_FACES = "devices/+/faces/#"
 ALL_DEVICES_RECEIPTS = "devices/+/receipts/#"
+ALL_DEVICES_STORED = "devices/+/stored/#"
+ALL_DEVICES_STATUS = "devices/+/status/#"
 
 _NAME = re.compile(NAME_PATTERN)
 
@@ -78,6 +81,11 @@ def all_receipts_of(device: str) -> str:
     return to_cloud(device, "receipts/+")
 
 
+def shared(group: str, topic_filter: str) -> str:
+    """Return the filter of a subscription that the members of a group share."""
+    return f"$share/{group}/{topic_filter}"
+
+
 def origin_of(cloud_topic: str) -> Origin:
     """Parse ``devices/<device>/faces/<camera>``.
 
@@ -97,6 +105,19 @@ def device_of(cloud_topic: str) -> str | None:
     """Return the device of any topic below ``devices/<device>/``; None for other topics and invalid names."""
     levels = cloud_topic.split("/")
     return levels[1] if len(levels) > 2 and levels[0] == "devices" and is_name(levels[1]) else None
+
+
+def stored(origin: Origin) -> str:
+    """Return the topic in the cloud on which the sink announces stored faces of a camera."""
+    return to_cloud(origin.device, f"stored/{origin.camera}")
+
+
+def status_of(cloud_topic: str) -> tuple[str, str, str] | None:
+    """Return device, process and name of ``devices/<device>/status/<process>/<name>``; None for other topics."""
+    match cloud_topic.split("/"):
+        case ["devices", device, "status", process, name] if is_name(device) and is_name(process) and is_name(name):
+            return device, process, name
+    return None
 
 
 def receipts_for(cloud_face_topic: str) -> str:

@@ -1,16 +1,20 @@
 """Settings shared by several processes: the local broker, the cloud's broker, and the quality of service."""
 
 import socket
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, StringConstraints, model_validator
 
 from wire.errors import ConfigurationError
 from wire.mqtt.endpoint import Endpoint
 from wire.mqtt.tls import TlsFileError, TlsFiles
 from wire.process.settings import Expected, File, Host, Name, Port, Secret, Settings, Switch, Text, reveal
 
+MessagesPerSecond = Annotated[float, Field(gt=0, le=100_000), Expected("a number above 0, at most 100000")]
+BytesPerSecond = Annotated[int, Field(ge=1000, le=10**10), Expected("a whole number of bytes, at least 1000")]
+Protocol = Annotated[str, StringConstraints(pattern=r"^[!-~]{1,255}$"), Expected("1 to 255 printable ASCII characters")]
 QoS = Annotated[int, Field(ge=0, le=2), Expected("0, 1 or 2")]
 
 
@@ -51,8 +55,8 @@ class QosSettings(Settings):
     duplicates between the brokers."""
 
 
-class CloudSettings(QosSettings):
-    """The settings of the processes that connect to the cloud's broker."""
+class CloudBrokerSettings(Settings):
+    """How to connect to the cloud's broker."""
 
     cloud_mqtt_host: Host
     """Host name or address of the cloud's broker."""
@@ -66,6 +70,8 @@ class CloudSettings(QosSettings):
     """File with this client's certificate, in PEM."""
     cloud_mqtt_key_file: File | None = None
     """File with the key of this client's certificate, in PEM."""
+    cloud_mqtt_alpn: Protocol | None = None
+    """Name of the protocol to ask for in the TLS handshake (ALPN). AWS IoT Core on port 443 needs x-amzn-mqtt-ca."""
     cloud_mqtt_username: Text | None = None
     """User name at the cloud's broker."""
     cloud_mqtt_password: Secret | None = None
@@ -91,6 +97,7 @@ class CloudSettings(QosSettings):
         tls = None
         if self.cloud_mqtt_tls:
             tls = TlsFiles(self.cloud_mqtt_ca_file, self.cloud_mqtt_cert_file, self.cloud_mqtt_key_file)
+            tls = replace(tls, alpn=self.cloud_mqtt_alpn)
             try:
                 tls.context()  # a wrong file ends the process at the start; later it is only a failed attempt
             except TlsFileError as error:
@@ -103,4 +110,26 @@ class CloudSettings(QosSettings):
             tls=tls,
             username=self.cloud_mqtt_username,
             password=reveal(self.cloud_mqtt_password),
+        )
+
+
+class CloudSettings(CloudBrokerSettings, QosSettings):
+    """The settings of the processes that deliver faces to or from the cloud's broker."""
+
+    cloud_mqtt_max_messages_per_second: MessagesPerSecond | None = None
+    """Maximum number of messages that this process publishes to the cloud's broker per second, for a broker that
+    discards more. Further ones wait. Default: unlimited."""
+    cloud_mqtt_max_bytes_per_second: BytesPerSecond | None = None
+    """The same for the bytes of these messages. Default: unlimited."""
+
+    def cloud_endpoint(self) -> Endpoint:
+        """Return the endpoint of the cloud's broker, with the limits of one connection.
+
+        Raises:
+            ConfigurationError: a TLS file cannot be read.
+        """
+        return replace(
+            super().cloud_endpoint(),
+            max_messages_per_second=self.cloud_mqtt_max_messages_per_second,
+            max_bytes_per_second=self.cloud_mqtt_max_bytes_per_second,
         )

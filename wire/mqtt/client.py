@@ -1,56 +1,80 @@
-"""A subclass of paho's client that fixes six defects which could lose a message or block a session.
+"""A subclass of paho's client that replaces its network loop, and fixes defects that could lose or block a message.
+
+From paho come the connection with its TLS handshake, and the packets of a session: CONNECT, CONNACK, SUBSCRIBE, SUBACK,
+PINGREQ, PINGRESP and DISCONNECT. What happens for each message is replaced, for these reasons:
 
 1. A PUBLISH packet is parsed by :mod:`wire.mqtt.properties`, which is faster. paho also drops the connection over some
    characters in a property.
 2. A QoS 2 message is delivered when it arrives, and its PUBREC is sent when the caller acknowledges it. paho sends the
    PUBREC at once and keeps the message in memory, where a crash would lose it.
-3. The answers to our publications are parsed here. paho treats a PUBREC with an error code as success, and drops the
-   connection over a reason code that is missing from its table, such as Mosquitto's «packet too large».
+3. The answers to our publications are parsed by :mod:`wire.mqtt.publications`. paho treats a PUBREC with an error code
+   as success, and drops the connection over a reason code that is missing from its table, such as Mosquitto's «packet
+   too large». For each answer, it also looks at every message that is not answered.
 4. A TLS error is kept in :attr:`Client.tls_error`. With TLS 1.3 the broker rejects a client certificate only after the
    handshake, when the client reads. paho reports this only as a lost connection.
 5. The owner is notified whenever the network thread ends, even if it ends with an exception. paho notifies nobody.
 6. Whether the connection is alive is decided from its progress, by :mod:`wire.mqtt.liveness`. paho disconnects if one
    keepalive passes without an answer, also while a large message is still on its way over a thin link.
+7. Nagle's algorithm is switched off. paho leaves it on, so a packet may wait for the acknowledgement of the one before.
+8. Many packets are received with one call, by :mod:`wire.mqtt.incoming`, and many are sent with one call, by
+   :mod:`wire.mqtt.outgoing`: at the latest when all that was received together has been handled. Without TLS, another
+   thread sends its packets itself, unless the network thread is at it. paho needs five calls to receive a packet and
+   one to send it, and wakes its network thread for each packet of another thread.
+9. While the owner has no room for more messages, nothing is received. paho would fill the memory.
 
-``tests/test_session.py`` has a test for each of the six against a real broker; it fails without the change.
+``tests/test_session.py`` has a test for each of them against a real broker; it fails without the change.
 """
 
 import contextlib
-import importlib.metadata
 import math
+import select
+import socket
 import ssl
+import struct
+import threading
+import time
 from collections.abc import Callable
-from types import SimpleNamespace
-from typing import Any, Literal
+from concurrent.futures import Future
+from typing import Any
 
+from paho.mqtt import __version__ as paho_version
 from paho.mqtt import client as paho
-from paho.mqtt.enums import CallbackAPIVersion, MessageType, MQTTErrorCode
-from paho.mqtt.packettypes import PacketTypes
-from paho.mqtt.properties import Properties as PahoProperties
-from paho.mqtt.reasoncodes import ReasonCode
+from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode
+from paho.mqtt.exception import MalformedPacket
 
 from wire.errors import BadMessage
 from wire.mqtt import properties
+from wire.mqtt.incoming import Incoming
 from wire.mqtt.liveness import Liveness, Verdict, unacknowledged_bytes
-from wire.mqtt.properties import Properties
+from wire.mqtt.outgoing import Outgoing
+from wire.mqtt.properties import Properties, pack_length
+from wire.mqtt.publications import Pieces, Publications
+from wire.mqtt.reason_codes import MIN_FAILURE_CODE
+from wire.process.rate_limit import RateLimit
 
 PAHO_VERSION = "2.2.0"
 """The only version of paho-mqtt that this module works with, because it replaces private methods of paho."""
 
 _CONNECT_SECONDS = 15.0
 """Maximum wait for each packet of the TCP and TLS handshakes, which may be behind other data on a thin link."""
-MIN_FAILURE_CODE = 0x80
-"""MQTT 5 reason codes from this value on are failures."""
+_CHECK_SECONDS = 1.0
+"""How often the liveness is checked."""
+_CALLS_AT_ONCE = 16
+"""How often data is received, or sent, before the other direction has its turn."""
+_PUBLISH, _PUBACK, _PUBREC, _PUBREL, _PUBCOMP = 0x30, 0x40, 0x50, 0x60, 0x70
+_PINGREQ, _PINGRESP, _DISCONNECT = 0xC0, 0xD0, 0xE0
+"""First bytes of packets, without flags. paho's are members of an enumeration, and slower."""
+_PUBREL_FLAGS = 0x02
+_handling = threading.local()
+"""``queued``: the clients for which this thread has queued packets while it handles what it has received together."""
 
 OnReceived = Callable[[int, str, bytes, int, bool, Properties], None]
 """Called for each received message with packet identifier, topic, payload, QoS, retain flag and properties."""
-OnAnswer = Callable[[int, int], None]
-"""Called once for each published message, with packet identifier and reason code, when the broker has answered."""
 
 
-if (_found := importlib.metadata.version("paho-mqtt")) != PAHO_VERSION:
+if paho_version != PAHO_VERSION:
     raise ImportError(
-        f"paho-mqtt is {_found}: expected {PAHO_VERSION}; install the locked requirements (requirements/*.txt)"
+        f"paho-mqtt is {paho_version}: expected {PAHO_VERSION}; install the locked requirements (requirements/*.txt)"
     )
 
 
@@ -58,8 +82,25 @@ class Client(paho.Client):
     """A client for one MQTT 5 connection, with manual acknowledgement and without reconnecting."""
 
     def __init__(
-        self, client_id: str, *, on_received: OnReceived, on_answer: OnAnswer, on_thread_end: Callable[[str], None]
+        self,
+        client_id: str,
+        *,
+        on_received: OnReceived,
+        on_thread_end: Callable[[str], None],
+        may_receive: Callable[[], bool] = lambda: True,
+        rate: RateLimit | None = None,
     ) -> None:
+        """Set up a client.
+
+        Args:
+            client_id: its name.
+            on_received: gets each message, in the network thread.
+            on_thread_end: gets the reason when the network thread ends.
+            may_receive: whether there is room for another message. When there is again, call :meth:`wake`.
+            rate: how much may be published per second; None: unlimited.
+        """
+        self._send_lock = threading.RLock()
+        """Held by the thread that sends, or closes the connection."""
         super().__init__(
             CallbackAPIVersion.VERSION2,
             client_id=client_id,
@@ -69,23 +110,68 @@ class Client(paho.Client):
         )
         self._on_received = on_received
         self._on_thread_end = on_thread_end
+        self._may_receive = may_receive
         self.tls_error: ssl.SSLError | None = None
         self.liveness = Liveness()
-        self.is_dead = False
-        """Whether this side has closed the connection because it made no progress."""
+        self.publications = Publications(self._transmit, rate)
+        self._is_paced = rate is not None
+        self.closed_because: Verdict | None = None
+        """Why this side has closed the connection; None if it has not."""
         self.connect_timeout = _CONNECT_SECONDS
-        self.on_publish = lambda _client, _userdata, mid, reason, _properties: on_answer(mid, int(reason.value))
+        self._incoming, self._outgoing = Incoming(), Outgoing()
+        self._poll: select.poll | None = None
+        self._wanted = -1
+        """The events of the connection for which the network thread waits."""
+        self._is_waiting = False
+        """Whether the network thread waits for the network, or is about to, so that a new packet has to wake it."""
+        self._is_blocked = False
+        """Whether the operating system has not taken all that was to be sent."""
+        self._checked_at = -math.inf
+        self._is_aborted = False
 
-    def set_max_inflight(self, receive_maximum: int) -> None:
-        """Apply the broker's receive maximum from its CONNACK. paho's own setter works only before connecting."""
-        self._max_inflight_messages = receive_maximum
+    def send_message(
+        self, topic: bytes, payload: bytes, qos: int, retain: bool, packed_properties: bytes
+    ) -> "Future[int]":
+        """Publish a message, and return a future of the reason code in the broker's final answer.
+
+        Its exceptions are those of :class:`wire.mqtt.publications.Publications`.
+        """
+        first = _PUBLISH | qos << 1 | retain
+        size = 2 + len(topic) + (2 if qos else 0) + len(packed_properties) + len(payload)
+        start = bytes((first,)) + pack_length(size) + len(topic).to_bytes(2) + topic
+        if qos:
+            answer = self.publications.add(lambda mid: (start + mid.to_bytes(2) + packed_properties, payload))
+            self._wake_if_paced()
+            return answer
+        packet = (start + packed_properties, payload)
+        future = self.publications.add_unanswerable(
+            sum(map(len, packet)), lambda when_sent: self._queue(packet, when_sent)
+        )
+        self._wake_if_paced()
+        return future
 
     def acknowledge(self, mid: int, qos: int) -> None:
         """Acknowledge a received message: with PUBACK at QoS 1, with PUBREC at QoS 2."""
-        if qos == 1:
-            self._send_puback(mid)
-        elif qos == 2:
-            self._send_pubrec(mid)
+        if qos:
+            self._queue_answer(_PUBACK if qos == 1 else _PUBREC, mid)
+
+    def wake(self) -> None:
+        """Make the network thread look again whether there is room for more messages, and what is to be sent."""
+        if self._is_waiting:
+            self._is_waiting = False
+            if self._sockpairW is not None:
+                with contextlib.suppress(OSError):
+                    self._sockpairW.send(b"0")
+
+    def _wake_if_paced(self) -> None:
+        """Let the network thread learn when the message that was added may be sent."""
+        if self._is_paced:
+            self.wake()
+
+    def abort(self) -> None:
+        """Close the connection without a DISCONNECT packet."""
+        self._is_aborted = True
+        self.wake()
 
     def _thread_main(self) -> None:
         reason = "closed"
@@ -94,104 +180,254 @@ class Client(paho.Client):
         except Exception as error:  # noqa: BLE001 (any exception ends the connection)
             reason = f"the MQTT client failed: {error!r}"
         finally:
+            self._sock_close()
+            self._outgoing.clear()
             self._on_thread_end(reason)
+
+    def _create_socket_connection(self) -> socket.socket:
+        connection = super()._create_socket_connection()
+        # With Nagle's algorithm, the end of a packet waits for the peer's delayed acknowledgement: 40 ms at each hop.
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return connection
+
+    def _mid_generate(self) -> int:
+        return self.publications.reserve_mid()
+
+    def _transmit(self, mid: int, packet: Pieces) -> None:
+        self._queue(packet, publication=mid)
+
+    def _queue_answer(self, command: int, mid: int) -> None:
+        self._queue((struct.pack("!BBH", command, 2, mid),))
 
     def _packet_queue(
         self, command: int, packet: bytes | bytearray, mid: int, qos: int, info: paho.MQTTMessageInfo | None = None
     ) -> MQTTErrorCode:
-        is_publication = command & 0xF0 == MessageType.PUBLISH and qos > 0
-        self.liveness.on_queued(
-            len(packet), mid if is_publication else None, is_ping=command & 0xF0 == MessageType.PINGREQ
-        )
-        return super()._packet_queue(command, packet, mid, qos, info)
+        """Queue a packet that paho has made: any but a PUBLISH and the answers to one."""
+        kind = command & 0xF0
+        when_sent = self._after_disconnect if kind == _DISCONNECT else None
+        self._queue((bytes(packet),), when_sent, is_ping=kind == _PINGREQ)
+        return MQTTErrorCode.MQTT_ERR_SUCCESS
+
+    def _queue(
+        self,
+        packet: Pieces,
+        when_sent: Callable[[], None] | None = None,
+        *,
+        publication: int | None = None,
+        is_ping: bool = False,
+    ) -> None:
+        self.liveness.on_queued(sum(map(len, packet)), publication, is_ping=is_ping)
+        self._outgoing.add(packet, when_sent)
+        queued: set[Client] | None = getattr(_handling, "queued", None)
+        if queued is None:
+            self._flush()
+        else:
+            queued.add(self)
+
+    def _flush(self) -> None:
+        """Let what is queued be sent soon: by this thread, if it can, otherwise by the network thread."""
+        if self._is_blocked:
+            return  # the network thread waits until more can be sent
+        if not isinstance(self._sock, ssl.SSLSocket) and self._send_lock.acquire(blocking=False):
+            try:
+                with contextlib.suppress(
+                    OSError
+                ):  # the network thread will get the same error, and ends the connection
+                    self._send(self._sock_send_only, may_call=False)
+            finally:
+                self._send_lock.release()
+        if self._outgoing:
+            self.wake()
+
+    def _after_disconnect(self) -> None:
+        self._do_on_disconnect(packet_from_broker=False, v1_rc=MQTTErrorCode.MQTT_ERR_SUCCESS)
+        self._sock_close()
+
+    def _loop(self, timeout: float = 1.0) -> MQTTErrorCode:
+        """Send, wait, and receive, once. paho calls this in the network thread until the result is not SUCCESS."""
+        if self._is_aborted:
+            return self._loop_rc_handle(MQTTErrorCode.MQTT_ERR_CONN_LOST)
+        try:
+            with self._send_lock:
+                self._send(self._sock_send)
+            if self._sock is not None and self._may_receive():
+                self._handle_packets()  # some may have been received when there was no more room for messages
+            if self._sock is not None and self._wait(self._sock, timeout):
+                self._receive()
+        except OSError:
+            return self._loop_rc_handle(MQTTErrorCode.MQTT_ERR_CONN_LOST)
+        except (BadMessage, MalformedPacket):
+            return self._loop_rc_handle(MQTTErrorCode.MQTT_ERR_PROTOCOL)
+        now = time.monotonic()
+        if now - self._checked_at >= _CHECK_SECONDS:
+            self._checked_at = now
+            self._check_keepalive()
+        return MQTTErrorCode.MQTT_ERR_NO_CONN if self._sock is None else MQTTErrorCode.MQTT_ERR_SUCCESS
+
+    def _wait(self, connection: Any, timeout: float) -> bool:
+        """Wait until data can be received, something is to be sent, or the time is over. Return whether to receive."""
+        wanted = (select.POLLIN if self._may_receive() else 0) | (select.POLLOUT if self._is_blocked else 0)
+        if self._poll is None:
+            self._poll = select.poll()
+            if self._sockpairR is not None:
+                self._poll.register(self._sockpairR, select.POLLIN)
+        if wanted != self._wanted:
+            self._poll.register(connection, wanted)
+            self._wanted = wanted
+        self._is_waiting = True  # before the look at the queue, so that no packet is overlooked
+        timeout = min(timeout, self.publications.send_waiting())
+        has_decrypted = bool(wanted & select.POLLIN) and _has_decrypted(connection)
+        if has_decrypted or (self._outgoing and not self._is_blocked):
+            timeout = 0.0
+        ready = dict(self._poll.poll(1000 * timeout))
+        self._is_waiting = False
+        if self._sockpairR is not None and self._sockpairR.fileno() in ready:
+            self._sockpairR.recv(4096)
+        events = ready.get(connection.fileno(), 0)
+        if events & select.POLLOUT:
+            self._is_blocked = False
+        return has_decrypted or bool(events & ~select.POLLOUT)  # also for an error, and for the end of the connection
+
+    def _send(self, send: Callable[[memoryview], int], *, may_call: bool = True) -> None:
+        """Send what is queued, as far as the operating system takes it. The caller holds the lock."""
+        for _ in range(_CALLS_AT_ONCE):
+            if self._sock is None or self._is_blocked:
+                return
+            try:
+                if not self._outgoing.send(send, may_call=may_call):
+                    return
+            except BlockingIOError:
+                self._is_blocked = True
+                return
+
+    def _receive(self) -> None:
+        try:
+            for _ in range(_CALLS_AT_ONCE):
+                self._incoming.receive(self._sock_recv_into)
+                # TLS hands out one record at a time; without it, a buffer that is not full says that there is no more.
+                if self._incoming.is_full or not isinstance(self._sock, ssl.SSLSocket):
+                    break
+        except BlockingIOError:
+            pass
+        except OSError:
+            self._handle_packets()  # the last one may be a DISCONNECT that says why
+            raise
+        self._handle_packets()
+
+    def _handle_packets(self) -> None:
+        """Handle what has been received, as long as the connection is open and there is room for messages."""
+        _handling.queued = queued = set[Client]()
+        try:
+            for first, packet in self._incoming.packets():
+                self._handle(first, packet)
+                if self._sock is None or not self._may_receive():
+                    return
+        finally:
+            _handling.queued = None
+            for client in queued - {self}:  # this one sends next in any case
+                client._flush()
+
+    def _handle(self, first: int, packet: bytes) -> None:
+        kind = first & 0xF0
+        if kind == _PUBLISH:
+            self._handle_message(first, packet)
+        elif kind in (_PUBACK, _PUBCOMP):
+            mid, reason_code = _parse_answer(packet)
+            self.liveness.on_answer(mid)
+            self.publications.answer(mid, reason_code)
+        elif kind == _PUBREC:
+            mid, reason_code = _parse_answer(packet)
+            self.liveness.on_answer(mid)
+            if reason_code >= MIN_FAILURE_CODE:
+                self.publications.answer(mid, reason_code)
+            else:
+                self._queue_answer(_PUBREL | _PUBREL_FLAGS, mid)
+        elif kind == _PUBREL:
+            self._queue_answer(_PUBCOMP, _parse_answer(packet)[0])
+        elif kind == _PINGRESP:
+            self.liveness.on_pong()
+        else:
+            self._in_packet["command"], self._in_packet["packet"] = first, bytearray(packet)
+            self._in_packet["remaining_length"] = len(packet)
+            if self._packet_handle() != MQTTErrorCode.MQTT_ERR_SUCCESS:
+                raise BadMessage(f"packet 0x{first:02x}")
+
+    def _handle_message(self, first: int, packet: bytes) -> None:
+        qos, retain = (first >> 1) & 0x03, bool(first & 0x01)
+        at = 2 + int.from_bytes(packet[:2])
+        topic = packet[2:at]
+        mid = 0
+        if qos:
+            mid = int.from_bytes(packet[at : at + 2])
+            at += 2
+        unpacked, at = properties.unpack(packet, at)
+        self._on_received(mid, topic.decode("utf-8", "surrogateescape"), packet[at:], qos, retain, unpacked)
 
     def _check_keepalive(self) -> None:
         if self._sock is None:
             return
-        match self.liveness.check(unacknowledged_bytes(self._sock.fileno()), self._keepalive or math.inf):
+        unacknowledged = unacknowledged_bytes(self._sock.fileno())
+        if not self._may_receive():
+            self.liveness.on_deaf()
+        match self.liveness.check(unacknowledged, self._keepalive or math.inf):
             case Verdict.PING if self.is_connected():
-                self._send_simple_command(MessageType.PINGREQ)
-            case Verdict.DEAD:
-                self.is_dead = True
+                self._send_simple_command(_PINGREQ)
+            case Verdict.DEAD | Verdict.UNANSWERED as verdict:
+                self.closed_because = verdict
                 self._sock_close()
                 self._do_on_disconnect(packet_from_broker=False, v1_rc=MQTTErrorCode.MQTT_ERR_KEEPALIVE)
 
-    def _handle_pingresp(self) -> MQTTErrorCode:
-        self.liveness.on_pong()
-        return super()._handle_pingresp()
+    def _sock_recv_into(self, room: memoryview) -> int:
+        """Receive what there is, and return how many bytes.
 
-    def _sock_recv(self, bufsize: int) -> bytes:
+        Raises:
+            BlockingIOError: there is nothing.
+            OSError: the connection has ended.
+        """
+        if self._sock is None:
+            raise ConnectionError("not connected")
         try:
-            received = super()._sock_recv(bufsize)
+            received: int = self._sock.recv_into(room)  # type: ignore[attr-defined]
+        except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
+            raise BlockingIOError from None
         except ssl.SSLError as error:
             self.tls_error = error
             raise
-        self.liveness.on_received(len(received))
+        if not received:
+            raise ConnectionError("the broker has closed the connection")
+        self.liveness.on_received(received)
         return received
 
-    def _sock_send(self, buf: bytes | bytearray) -> int:
+    def _sock_send_only(self, data: memoryview) -> int:
+        if self._sock is None:
+            raise ConnectionError("not connected")
+        sent = self._sock.send(data)  # type: ignore[arg-type]
+        self.liveness.on_sent(sent)
+        return sent
+
+    def _sock_close(self) -> None:
+        with self._send_lock:
+            super()._sock_close()
+
+    def _sock_send(self, buf: bytes | bytearray | memoryview) -> int:
         try:
-            sent = super()._sock_send(buf)
+            sent: int = super()._sock_send(buf)  # type: ignore[arg-type]
         except BlockingIOError:
             raise
         except OSError:
             # The broker has closed the connection. Its TLS alert may still be waiting in the receive buffer.
             with contextlib.suppress(OSError):
-                self._sock_recv(1)
+                self._sock_recv_into(memoryview(bytearray(1)))
             raise
         self.liveness.on_sent(sent)
         return sent
 
-    def _handle_publish(self) -> MQTTErrorCode:
-        header, packet = self._in_packet["command"], bytes(self._in_packet["packet"])
-        qos, retain = (header >> 1) & 0x03, bool(header & 0x01)
-        try:
-            at = 2 + int.from_bytes(packet[:2])
-            topic = packet[2:at]
-            mid = 0
-            if qos:
-                mid = int.from_bytes(packet[at : at + 2])
-                at += 2
-            unpacked, at = properties.unpack(packet, at)
-        except BadMessage:
-            return MQTTErrorCode.MQTT_ERR_PROTOCOL
-        self._on_received(mid, topic.decode("utf-8", "surrogateescape"), packet[at:], qos, retain, unpacked)
-        return MQTTErrorCode.MQTT_ERR_SUCCESS
 
-    def _handle_pubrel(self) -> MQTTErrorCode:
-        return self._send_pubcomp(self._parse_answer()[0])
-
-    def _handle_pubrec(self) -> MQTTErrorCode:
-        mid, reason_code = self._parse_answer()
-        self.liveness.on_answer(mid)
-        if reason_code >= MIN_FAILURE_CODE:
-            return self._finish(mid, reason_code)
-        with self._out_message_mutex:
-            if mid in self._out_messages:
-                self._out_messages[mid].state = paho.mqtt_ms_wait_for_pubcomp
-        return self._send_pubrel(mid)
-
-    def _handle_pubackcomp(self, cmd: Literal["PUBACK", "PUBCOMP"]) -> MQTTErrorCode:
-        return self._finish(*self._parse_answer())
-
-    def _parse_answer(self) -> tuple[int, int]:
-        """Return packet identifier and reason code of the PUBACK, PUBREC, PUBREL or PUBCOMP just received."""
-        packet = self._in_packet["packet"]
-        return int.from_bytes(packet[:2]), packet[2] if len(packet) > 2 else 0
-
-    def _finish(self, mid: int, reason_code: int) -> MQTTErrorCode:
-        self.liveness.on_answer(mid)
-        with self._out_message_mutex:
-            if mid not in self._out_messages:
-                return MQTTErrorCode.MQTT_ERR_SUCCESS
-            # paho's ``ReasonCode`` rejects values that are missing from its table.
-            any_reason_code: Any = SimpleNamespace(value=reason_code)
-            return self._do_on_publish(mid, any_reason_code, _NO_PROPERTIES)
+def _has_decrypted(connection: Any) -> bool:
+    """Return whether TLS has received data that has not been taken yet, for which the operating system has no event."""
+    return isinstance(connection, ssl.SSLSocket) and connection.pending() > 0
 
 
-_NO_PROPERTIES = PahoProperties(PacketTypes.PUBACK)  # type: ignore[no-untyped-call]
-
-
-def reason_text(reason_code: int) -> str:
-    """Return the name of a reason code (MQTT 5.0, section 2.4)."""
-    return next(iter(ReasonCode.names.get(reason_code, {})), "unknown reason")
+def _parse_answer(packet: bytes) -> tuple[int, int]:
+    """Return packet identifier and reason code of a PUBACK, PUBREC, PUBREL or PUBCOMP."""
+    return int.from_bytes(packet[:2]), packet[2] if len(packet) > 2 else 0

@@ -1,6 +1,12 @@
 """The options of an MQTT connection."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties as PahoProperties
+
+from wire.mqtt.properties import NO_PROPERTIES, Properties
 
 
 @dataclass(frozen=True, slots=True)
@@ -10,6 +16,26 @@ class Will:
     topic: str
     payload: bytes
     retain: bool = True
+    properties: Properties = NO_PROPERTIES
+    delay_seconds: int = 0
+    """How long the broker waits whether the client is back. Apache ActiveMQ Artemis sends the will of a client whose
+    session is kept only if this is not 0, or else when the session ends."""
+
+    def paho_properties(self) -> PahoProperties | None:
+        """Return the properties in paho's form; None if there are none."""
+        if self.properties == NO_PROPERTIES and not self.delay_seconds:
+            return None
+        made = PahoProperties(PacketTypes.WILLMESSAGE)  # type: ignore[no-untyped-call]
+        for name, value in (
+            ("WillDelayInterval", self.delay_seconds or None),
+            ("ContentType", self.properties.content_type),
+            ("CorrelationData", self.properties.correlation_data),
+            ("MessageExpiryInterval", self.properties.message_expiry_seconds),
+            ("UserProperty", list(self.properties.user_properties) or None),
+        ):
+            if value is not None:
+                setattr(made, name, value)
+        return made
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,3 +56,6 @@ class ConnectOptions:
     """The broker disconnects a client from which it has received no complete packet for 1.5 times as long. It must be
     long enough for the largest message on a thin link. This side finds a dead connection sooner, whatever this value
     is; see :mod:`wire.mqtt.liveness`."""
+    hints: Mapping[int, str] = field(default_factory=dict)
+    """What the operator can do about some of the reason codes with which the broker ends a connection, or refuses a
+    subscription."""

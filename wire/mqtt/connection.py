@@ -10,33 +10,40 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from functools import partial
-from types import SimpleNamespace
 from typing import Any
 
-from paho.mqtt.enums import MQTTErrorCode
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties as PahoProperties
 from paho.mqtt.reasoncodes import ReasonCode
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from wire.errors import ConfigurationError, LinkLost, NotTrusted, Refused
-from wire.mqtt.client import MIN_FAILURE_CODE, Client, reason_text
+from wire.mqtt.client import Client
 from wire.mqtt.connect_options import ConnectOptions
 from wire.mqtt.endpoint import Endpoint
+from wire.mqtt.granted import Granted
 from wire.mqtt.properties import NO_PROPERTIES, Properties
+from wire.mqtt.reason_codes import (
+    NO_MATCHING_SUBSCRIBERS,
+    NO_SHARED_SUBSCRIPTIONS,
+    PACKET_TOO_LARGE,
+    SESSION_TAKEN_OVER,
+    SUCCESS,
+    TOPIC_NAME_INVALID,
+)
 from wire.mqtt.tls import tls_problem
+from wire.process.rate_limit import RateLimit
 
-SUCCESS = 0x00
-NO_MATCHING_SUBSCRIBERS = 0x10
-"""The broker accepted a message that has no subscriber, and discarded it."""
+__all__ = ["NO_MATCHING_SUBSCRIBERS", "SUCCESS", "Connection", "Message"]
 
 _RETAINED_IF_NEW = SubscribeOptions.RETAIN_SEND_IF_NEW_SUB
 _DISCONNECT_WITH_WILL = 0x04
-_TOPIC_NAME_INVALID = 0x90
-_PACKET_TOO_LARGE = 0x95
 _FIXED_HEADER_BYTES = 5
+_MAX_TOPIC_BYTES = 65_535
 _RESPONSE_SECONDS = 10.0
-"""Maximum wait for CONNACK and for SUBACK."""
+"""Maximum wait for CONNACK, for SUBACK and for UNSUBACK."""
+_SHARED = "$share/"
+_NOT_SHARED = "the broker has no shared subscriptions"
 
 
 @dataclass(slots=True, eq=False)
@@ -58,8 +65,21 @@ class Message:
 class Connection:
     """One connection to one broker."""
 
-    def __init__(self, endpoint: Endpoint, options: ConnectOptions, on_message: Callable[[Message], None]) -> None:
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        options: ConnectOptions,
+        on_message: Callable[[Message], None],
+        may_receive: Callable[[], bool] = lambda: True,
+    ) -> None:
         """Prepare a connection; :meth:`open` connects.
+
+        Args:
+            endpoint: the broker.
+            options: how to connect.
+            on_message: called for each message in the connection's thread; must not block.
+            may_receive: whether there is room for more messages. While there is none, nothing is received once the
+                connection is open. When there is room again, call :meth:`look_again`.
 
         Raises:
             ConfigurationError: the account at the broker cannot be read.
@@ -67,30 +87,34 @@ class Connection:
         self.ended = threading.Event()
         self.reason = "closed"
         """Why the connection ended."""
+        self.granted = Granted()
+        """What the broker has announced in its CONNACK."""
         self._on_message = on_message
         self._lock = threading.Lock()
         self._responded = threading.Event()
-        """Set on CONNACK, on SUBACK and when the connection ends."""
+        """Set on CONNACK, on SUBACK, on UNSUBACK and when the connection ends."""
         self._refusal: Refused | None = None
-        self._max_packet_bytes = 0
-        self._inflight: dict[int, Future[int]] = {}
-        self._early_answers: dict[int, int] = {}
-        """Answers that arrived before ``publish`` of paho had returned the packet identifier."""
+        self._may_receive = may_receive
+        self._is_open = False
         self._unacknowledged: deque[Message] = deque()
         self._endpoint, self._options = endpoint, options
         self._account = account = endpoint.account()
+        self._client_id = account.client_id(options.client_id) if account else options.client_id
         self._client = Client(
-            account.client_id(options.client_id) if account else options.client_id,
+            self._client_id,
             on_received=self._on_received,
-            on_answer=self._on_answer,
             on_thread_end=self._end,
+            may_receive=lambda: not self._is_open or self._may_receive(),
+            rate=_rate_limit(endpoint),
         )
         if account is not None:
             self._client.username_pw_set(account.username, account.password)
         if options.will is not None:
-            self._client.will_set(options.will.topic, options.will.payload, qos=1, retain=options.will.retain)
+            will = options.will
+            self._client.will_set(will.topic, will.payload, 1, will.retain, will.paho_properties())
         self._client.on_connect = self._on_connect
         self._client.on_subscribe = self._on_subscribe
+        self._client.on_unsubscribe = lambda *_: self._responded.set()
         self._client.on_disconnect = self._on_disconnect
 
     def open(self, subscriptions: Sequence[tuple[str, int]]) -> None:
@@ -124,10 +148,40 @@ class Connection:
         self._client.loop_start()
         self._await_response()
         if subscriptions:
-            self._responded.clear()
-            options = partial(SubscribeOptions, retainAsPublished=True, retainHandling=_RETAINED_IF_NEW)
-            self._client.subscribe([(topic, options(qos=qos)) for topic, qos in subscriptions])
-            self._await_response()
+            self.subscribe(subscriptions)
+        self._is_open = True
+
+    def subscribe(self, subscriptions: Sequence[tuple[str, int]]) -> None:
+        """Subscribe. Return when the broker has granted all subscriptions.
+
+        Raises:
+            LinkLost: the connection has ended, or the broker does not answer.
+            Refused: the broker refused a subscription. The connection ends.
+        """
+        if not self.granted.has_shared and any(topic.startswith(_SHARED) for topic, _ in subscriptions):
+            self._client.disconnect()
+            raise Refused(NO_SHARED_SUBSCRIPTIONS, self._with_hint(NO_SHARED_SUBSCRIPTIONS, _NOT_SHARED))
+        self._responded.clear()
+        options = partial(SubscribeOptions, retainAsPublished=True, retainHandling=_RETAINED_IF_NEW)
+        self._client.subscribe([(topic, options(qos=min(qos, self.granted.max_qos))) for topic, qos in subscriptions])
+        self._await_response()
+
+    def unsubscribe(self, topics: Sequence[str], seconds: float = _RESPONSE_SECONDS) -> bool:
+        """Unsubscribe, and return whether the broker has answered within ``seconds``. False if it is not open yet.
+
+        All messages that it had sent until then have been received before this returns.
+        """
+        if not self._is_open:
+            return False
+        self._responded.clear()
+        if not self.ended.is_set():
+            self._client.unsubscribe(list(topics))
+            self._responded.wait(seconds)
+        return self._responded.is_set() and not self.ended.is_set()
+
+    def look_again(self) -> None:
+        """Report that there may be room for more messages."""
+        self._client.wake()
 
     def publish(
         self, topic: str, payload: bytes, qos: int, retain: bool = False, properties: Properties = NO_PROPERTIES
@@ -137,32 +191,20 @@ class Connection:
         Returns:
             A future. Its result is the reason code with which the broker accepted the message (:data:`SUCCESS` or
             :data:`NO_MATCHING_SUBSCRIBERS`); its exception is :class:`Refused` or :class:`LinkLost`. At QoS 0 the
-            result is SUCCESS once the message is sent. Callbacks run in the connection's thread and must not block.
+            result is SUCCESS once the message is sent. Above the broker's maximum QoS, the message has that QoS.
+            Callbacks run in the connection's thread and must not block.
         """
-        future: Future[int] = Future()
-        packed = properties.pack()
-        size = _FIXED_HEADER_BYTES + 4 + len(topic.encode("utf-8", "surrogateescape")) + len(packed) + len(payload)
-        if self._max_packet_bytes and size > self._max_packet_bytes:
-            future.set_exception(Refused(_PACKET_TOO_LARGE, f"packet too large: {size} bytes"))
-            return future
-        packed_properties: Any = SimpleNamespace(pack=lambda: packed)  # paho only calls this method
         try:
-            info = self._client.publish(topic, payload, qos, retain, packed_properties)
-        except ValueError as error:
-            future.set_exception(Refused(_TOPIC_NAME_INVALID, f"topic {topic!r}: {error}"))
-            return future
-        if info.rc != MQTTErrorCode.MQTT_ERR_SUCCESS or self.ended.is_set():
-            future.set_exception(LinkLost(self.reason))
-            return future
-        with self._lock:
-            reason_code = self._early_answers.pop(info.mid, None)
-            if reason_code is None:
-                self._inflight[info.mid] = future
-        if reason_code is not None:
-            _resolve(future, reason_code)
-        elif self.ended.is_set():
-            self._fail_inflight()
-        return future
+            name = topic.encode()
+        except UnicodeEncodeError:
+            return _refused(TOPIC_NAME_INVALID, f"topic {topic!r}: expected UTF-8")
+        packed = properties.pack()
+        size = _FIXED_HEADER_BYTES + 4 + len(name) + len(packed) + len(payload)
+        if self.granted.max_packet_bytes and size > self.granted.max_packet_bytes:
+            return _refused(PACKET_TOO_LARGE, f"packet too large: {size} bytes")
+        if b"+" in name or b"#" in name or not 0 < len(name) <= _MAX_TOPIC_BYTES:
+            return _refused(TOPIC_NAME_INVALID, f"topic {topic!r}: expected 1 to {_MAX_TOPIC_BYTES} bytes, no + and #")
+        return self._client.send_message(name, payload, min(qos, self.granted.max_qos), retain, packed)
 
     def acknowledge(self, message: Message) -> None:
         """Acknowledge ``message``. Acknowledgements are sent in the order in which the messages arrived.
@@ -175,11 +217,25 @@ class Connection:
                 first = self._unacknowledged.popleft()
                 self._client.acknowledge(first.mid, first.qos)
 
-    def close(self, seconds: float) -> None:
-        """Send what is queued, disconnect so that the will is published, and wait up to ``seconds`` for the end."""
+    def close(self, seconds: float, session_expiry_seconds: int | None = None) -> None:
+        """Send what is queued, disconnect so that the will is published, and wait up to ``seconds`` for the end.
+
+        Args:
+            seconds: how long to wait.
+            session_expiry_seconds: how long the broker keeps the session; None: as long as it was told to at first.
+        """
         reason_code = ReasonCode(PacketTypes.DISCONNECT, identifier=_DISCONNECT_WITH_WILL)
-        self._client.disconnect(reason_code if self._options.will else None)
+        properties = None
+        if session_expiry_seconds is not None and self._options.session_expiry_seconds:
+            properties = PahoProperties(PacketTypes.DISCONNECT)  # type: ignore[no-untyped-call]
+            properties.SessionExpiryInterval = session_expiry_seconds
+        self._client.disconnect(reason_code if self._options.will else None, properties)
         self.ended.wait(seconds)
+
+    def abort(self) -> None:
+        """Close the connection without a DISCONNECT packet, as if this process had been killed."""
+        self._client.abort()
+        self.ended.wait(_RESPONSE_SECONDS)
 
     def _await_response(self) -> None:
         received = -1
@@ -202,20 +258,28 @@ class Connection:
             user = f", user '{self._account.username}'" if self._account else ""
             self._refusal = Refused(reason.value, f"connection refused: {reason}{user}")
         else:
-            self._max_packet_bytes = getattr(properties, "MaximumPacketSize", 0)
-            self._client.set_max_inflight(getattr(properties, "ReceiveMaximum", 65535))
+            self.granted = Granted.of(properties, is_session_present=bool(flags.session_present))
+            self._client.publications.receive_maximum = self.granted.receive_maximum
         self._responded.set()
 
     def _on_subscribe(self, client: Any, userdata: Any, mid: int, reasons: list[ReasonCode], properties: Any) -> None:
         refused = next((reason for reason in reasons if reason.is_failure), None)
         if refused is not None:
-            self._refusal = Refused(refused.value, f"subscription refused: {refused}")
+            self._refusal = Refused(refused.value, self._with_hint(refused.value, f"subscription refused: {refused}"))
         self._responded.set()
 
     def _on_disconnect(self, client: Any, userdata: Any, flags: Any, reason: ReasonCode, properties: Any) -> None:
-        brokers_reason = str(reason) if flags.is_disconnect_packet_from_server else None
-        our_reason = "no answer, and no progress" if self._client.is_dead else "the connection was lost"
+        brokers_reason = None
+        if flags.is_disconnect_packet_from_server:
+            taken_over = f"another client has connected with the client id '{self._client_id}'"
+            brokers_reason = taken_over if reason.value == SESSION_TAKEN_OVER else str(reason)
+            brokers_reason = self._with_hint(reason.value, brokers_reason)
+        our_reason = self._client.closed_because.value if self._client.closed_because else "the connection was lost"
         self._end(brokers_reason or tls_problem(self._client.tls_error) or our_reason)
+
+    def _with_hint(self, reason_code: int, text: str) -> str:
+        hint = self._options.hints.get(reason_code)
+        return f"{text}: {hint}" if hint else text
 
     def _on_received(
         self, mid: int, topic: str, payload: bytes, qos: int, retain: bool, properties: Properties
@@ -226,33 +290,24 @@ class Connection:
                 self._unacknowledged.append(message)
         self._on_message(message)
 
-    def _on_answer(self, mid: int, reason_code: int) -> None:
-        with self._lock:
-            future = self._inflight.pop(mid, None)
-            if future is None:
-                self._early_answers[mid] = reason_code
-        if future is not None:
-            _resolve(future, reason_code)
-
     def _end(self, reason: str) -> None:
         if self.ended.is_set():
             return
         self.reason = reason
-        self._fail_inflight()  # before the owner learns of the end, so that it knows what to send again
+        self._client.publications.end(reason)  # before the owner learns of the end, so that it knows what to send again
         self.ended.set()
-        self._fail_inflight()  # publications made in between
+        with self._lock:
+            self._unacknowledged.clear()  # the owner has them, too, and may let them go
         self._responded.set()
 
-    def _fail_inflight(self) -> None:
-        with self._lock:
-            lost = list(self._inflight.values())
-            self._inflight.clear()
-        for future in lost:
-            future.set_exception(LinkLost(self.reason))
+
+def _rate_limit(endpoint: Endpoint) -> RateLimit | None:
+    if endpoint.max_messages_per_second is None and endpoint.max_bytes_per_second is None:
+        return None
+    return RateLimit(endpoint.max_messages_per_second, endpoint.max_bytes_per_second)
 
 
-def _resolve(future: "Future[int]", reason_code: int) -> None:
-    if reason_code >= MIN_FAILURE_CODE:
-        future.set_exception(Refused(reason_code, reason_text(reason_code)))
-    else:
-        future.set_result(reason_code)
+def _refused(reason_code: int, text: str) -> "Future[int]":
+    future: Future[int] = Future()
+    future.set_exception(Refused(reason_code, text))
+    return future

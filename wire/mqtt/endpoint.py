@@ -40,6 +40,10 @@ class Endpoint:
     password: str | None = field(default=None, repr=False)
     account_file: Path | None = None
     """File with an account that the broker has made: one line ``NAME:PASSWORD``. Not used if ``username`` is given."""
+    max_messages_per_second: float | None = None
+    """Maximum number of messages published per second on one connection; None: unlimited."""
+    max_bytes_per_second: float | None = None
+    """Maximum number of bytes published per second on one connection; None: unlimited."""
 
     def account(self) -> Account | None:
         """Return the account for the next connection; None: none is used. The file may have changed since the last one.

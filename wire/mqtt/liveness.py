@@ -6,7 +6,10 @@ finds it sooner. A connection is dead if
 
 - data is queued, but nothing of it has reached the peer's host for :data:`STALLED_SECONDS`, or
 - a PINGREQ has reached the peer's host, but no PINGRESP comes, and nothing else either, for :data:`PONG_SECONDS`, or
-- no PINGRESP has come for :data:`MAX_PING_SECONDS`, whatever else has come.
+- no PINGRESP has come for :data:`MAX_PING_SECONDS`, whatever else has come, or
+- the broker has answered a PINGREQ that was sent after a PUBLISH, and does not answer the PUBLISH for
+  :data:`UNANSWERED_SECONDS`. A broker that limits the rate may discard a message without an answer, and the message may
+  be sent again only on a new connection.
 
 Both times are longer by what the data that is queued may take in buffers on the way, at the measured rate of the link.
 
@@ -29,6 +32,7 @@ PONG_SECONDS = 10.0
 MAX_PING_SECONDS = 90.0
 SLOW_BYTES_PER_SECOND = 2000.0
 """Assumed rate of the link while none has been measured: 16 kbit/s."""
+UNANSWERED_SECONDS = 60.0
 BUFFER_BYTES = 65_536
 """Assumed size of the buffers on the way. What they hold looks as if it had arrived, and they may take new data only
 when half of it has left."""
@@ -40,7 +44,10 @@ class Verdict(enum.Enum):
 
     ALIVE = "alive"
     PING = "send a PINGREQ"
-    DEAD = "close the connection"
+    DEAD = "no answer, and no progress"
+    """Close the connection, for this reason."""
+    UNANSWERED = "the broker has not answered a message"
+    """Close the connection, for this reason."""
 
 
 class Liveness:
@@ -63,6 +70,9 @@ class Liveness:
         self._ping_bytes = 0
         """Bytes that were unanswered when the PINGREQ was queued."""
         self._ping_arrived_at: float | None = None
+        self._ping_queued_at = clock()
+        self._processed: dict[int, float] = {}
+        """Unanswered PUBLISHes that the broker must have processed, as it has answered a later PINGREQ: since when."""
 
     def on_queued(self, size: int, publication: int | None = None, *, is_ping: bool = False) -> None:
         """Report a packet that is queued for sending; ``publication`` is the identifier of a QoS 1 or 2 PUBLISH."""
@@ -75,7 +85,7 @@ class Liveness:
             if publication is not None:
                 self._publications[publication] = now, self._queued - self._arrived
             if is_ping:
-                self._ping_end, self._ping_arrived_at = self._queued, None
+                self._ping_end, self._ping_arrived_at, self._ping_queued_at = self._queued, None, now
                 ahead = max((ahead for _, ahead in self._publications.values()), default=0)
                 self._ping_bytes = max(ahead, self._queued - self._arrived)
 
@@ -95,13 +105,26 @@ class Liveness:
         with self._lock:
             now = self._answered_at = self._clock()
             queued_at, ahead = self._publications.pop(publication, (now, 0))
+            self._processed.pop(publication, None)
             if ahead >= _MIN_SAMPLE_BYTES:
                 rate = ahead / max(1e-3, now - queued_at)
                 self._rate += (rate - self._rate) / 4
 
+    def on_deaf(self) -> None:
+        """Report that nothing is received at present because there is no room: silence then says nothing."""
+        with self._lock:
+            self._received_at = self._answered_at = self._clock()
+            self._ping_end = self._ping_arrived_at = None
+            self._processed.clear()
+
     def on_pong(self) -> None:
         """Report a PINGRESP."""
         with self._lock:
+            if self._ping_end is not None:
+                now = self._clock()
+                for publication, (queued_at, _) in self._publications.items():
+                    if queued_at < self._ping_queued_at:
+                        self._processed.setdefault(publication, now)
             self._ping_end = self._ping_arrived_at = None
 
     def check(self, unacknowledged: int, keepalive_seconds: float) -> Verdict:
@@ -120,12 +143,15 @@ class Liveness:
                 return Verdict.DEAD
             if self._ping_end is not None:
                 return Verdict.DEAD if self._pong_is_overdue(self._ping_end, now) else Verdict.ALIVE
+            if now - min(self._processed.values(), default=now) > UNANSWERED_SECONDS:
+                return Verdict.UNANSWERED
             idle_since = min(self._queued_at, self._received_at)
             if now - idle_since >= min(PING_SECONDS, keepalive_seconds):
                 return Verdict.PING
             oldest = min((queued_at for queued_at, _ in self._publications.values()), default=now)
             is_due = now - max(oldest, self._answered_at, self._received_at) >= DUE_PING_SECONDS
-            return Verdict.PING if is_due else Verdict.ALIVE
+            is_in_doubt = not self._processed and now - oldest >= UNANSWERED_SECONDS
+            return Verdict.PING if is_due or is_in_doubt else Verdict.ALIVE
 
     def _pong_is_overdue(self, ping_end: int, now: float) -> bool:
         if self._arrived < ping_end:

@@ -6,16 +6,18 @@ that brokers accept (U+FEFF in a user property). The broker then delivers the me
 lock a subscriber out for good. This module is strict about structure and lenient about text: whoever uses a property
 validates its value.
 
+On arrival the structure is checked, and each property is unpacked only when somebody asks for it: whoever passes a
+message on needs none of them, and sends the bytes that have arrived.
+
 A property of 5 bytes becomes objects of about 250 bytes. So the properties of a message that has more of them than any
-honest message are checked, but kept as the bytes that arrived.
+honest message are kept as bytes, whoever asks.
 
 Layout: MQTT 5.0 (OASIS Standard, 7 March 2019), sections 2.2.2 and 3.3.2.3.
 """
 
 import struct
-from dataclasses import dataclass, field
-
-from paho.mqtt.properties import VariableByteIntegers
+from dataclasses import dataclass, field, fields
+from typing import Any
 
 from wire.errors import BadMessage
 
@@ -32,7 +34,9 @@ MAX_USER_PROPERTIES = 64
 MAX_BYTES = 9 * 1024
 """Limits of what is unpacked. A face has up to 15 user properties of 600 bytes in all. What the cloud's broker allows
 is within the limits: 64 properties, and 8 KiB without the 5 bytes that each needs besides."""
-_NOT_IN_EXCESS = frozenset((_CORRELATION_DATA, _MESSAGE_EXPIRY, _SUBSCRIPTION_IDENTIFIER, _TOPIC_ALIAS))
+_OF_CONNECTION = frozenset((_SUBSCRIPTION_IDENTIFIER, _TOPIC_ALIAS))
+"""Properties that belong to one connection, and are not passed on."""
+_NOT_IN_EXCESS = _OF_CONNECTION | {_CORRELATION_DATA, _MESSAGE_EXPIRY}
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,9 +57,36 @@ class Properties:
     excess: bytes | None = field(default=None, repr=False)
     """All other properties as they arrived, if they are beyond the limits; otherwise None. Then only the correlation
     data and the message expiry are unpacked: a receipt needs the former, and each broker changes the latter."""
+    _packed: bytes | None = field(default=None, init=False, repr=False, compare=False)
+    """The bytes from the property length to the last property, as they arrived; None if this was made otherwise."""
+
+    @classmethod
+    def _arrived(cls, packed: bytes, correlation_data: bytes | None) -> "Properties":
+        """Return properties that are unpacked when another one is read. Their structure has been checked."""
+        made = cls.__new__(cls)
+        object.__setattr__(made, "_packed", packed)
+        object.__setattr__(made, "correlation_data", correlation_data)
+        return made
+
+    def __getattr__(self, name: str) -> Any:
+        """Unpack, and return a property. Called only while there is no value."""
+        if name not in _NAMES:
+            raise AttributeError(name)
+        unpacked = _unpack_all(self.pack())
+        for each in _NAMES:
+            object.__setattr__(self, each, getattr(unpacked, each))
+        return getattr(unpacked, name)
+
+    def may_have(self, name: str, value: bytes) -> bool:
+        """Return False if there is no user property with this name and value. True may be an error if it is packed."""
+        if self._packed is not None:
+            return bytes((_USER_PROPERTY,)) + _pack_text(name) + _pack_binary(value) in self._packed
+        return (name, value.decode("utf-8", "surrogateescape")) in self.user_properties
 
     def pack(self) -> bytes:
         """Return the bytes of a PUBLISH packet from the property length to the last property."""
+        if self._packed is not None:
+            return self._packed
         parts: list[bytes] = []
         if self.payload_format is not None:
             parts.append(bytes((_PAYLOAD_FORMAT, self.payload_format)))
@@ -72,15 +103,26 @@ class Properties:
         if self.excess is not None:
             parts.append(self.excess)
         body = b"".join(parts)
-        length: bytes = VariableByteIntegers.encode(len(body))  # type: ignore[no-untyped-call]
-        return length + body
+        return pack_length(len(body)) + body
 
+
+_NAMES = frozenset(each.name for each in fields(Properties) if each.init)
 
 NO_PROPERTIES = Properties()
 
 
+def pack_length(value: int) -> bytes:
+    """Return a variable byte integer."""
+    packed = bytearray()
+    while value > 0x7F:
+        packed.append(value & 0x7F | 0x80)
+        value >>= 7
+    packed.append(value)
+    return bytes(packed)
+
+
 def unpack(packet: bytes, start: int) -> tuple[Properties, int]:
-    """Unpack the properties of a PUBLISH packet. Beyond the limits, most of them are returned as bytes.
+    """Check the structure of the properties of a PUBLISH packet. Each is unpacked when it is read.
 
     Args:
         packet: the packet without its fixed header.
@@ -93,48 +135,63 @@ def unpack(packet: bytes, start: int) -> tuple[Properties, int]:
         BadMessage: the bytes are not MQTT 5 properties of a PUBLISH packet.
     """
     try:
-        length, at = _unpack_variable_byte_integer(packet, start)
-        first, end = at, at + length
+        length, first = _unpack_variable_byte_integer(packet, start)
+        at, end = first, first + length
         if end > len(packet):
             raise BadMessage(f"the properties have {length} bytes, but the packet has only {len(packet) - at} left")
-        if length > MAX_BYTES:
-            return _keep_bytes(packet, first, end), end
-        content_type = correlation_data = response_topic = payload_format = message_expiry = None
-        user_properties: list[tuple[str, str]] = []
+        count, correlation_data = 0, None
+        others: list[int] = []
         while at < end:
             identifier = packet[at]
-            at += 1
-            if identifier == _USER_PROPERTY:
-                if len(user_properties) == MAX_USER_PROPERTIES:
-                    return _keep_bytes(packet, first, end), end
-                name, at = _unpack_text(packet, at)
-                value, at = _unpack_text(packet, at)
-                user_properties.append((name, value))
-            elif identifier == _CONTENT_TYPE:
-                content_type, at = _unpack_text(packet, at)
-            elif identifier == _RESPONSE_TOPIC:
-                response_topic, at = _unpack_text(packet, at)
-            elif identifier == _CORRELATION_DATA:
-                correlation_data, at = _unpack_binary(packet, at)
-            elif identifier == _PAYLOAD_FORMAT:
-                payload_format = packet[at]
-                at += 1
-            elif identifier == _MESSAGE_EXPIRY:
-                (message_expiry,) = struct.unpack_from("!I", packet, at)
-                at += 4
-            elif identifier == _SUBSCRIPTION_IDENTIFIER:
-                _, at = _unpack_variable_byte_integer(packet, at)
-            elif identifier == _TOPIC_ALIAS:
-                at += 2
+            if identifier == _USER_PROPERTY:  # most of them; the same as in _end_of_property, but faster
+                at += 3 + (packet[at + 1] << 8 | packet[at + 2])
+                at += 2 + (packet[at] << 8 | packet[at + 1])
+                count += 1
             else:
-                raise _not_allowed(identifier)
+                others.append(identifier)
+                began, at = at, _end_of_property(packet, at)
+                if identifier == _CORRELATION_DATA:
+                    correlation_data = packet[began + 3 : at]
     except (IndexError, struct.error) as error:
         raise BadMessage("the properties are truncated") from error
     if at != end:
         raise BadMessage("a property extends beyond the property length")
+    if length > MAX_BYTES or count > MAX_USER_PROPERTIES:
+        return _keep_bytes(packet, first, end), end
+    if not _OF_CONNECTION.isdisjoint(others) or len(set(others)) < len(others):  # not as they are to be sent
+        return _unpack_all(packet[start:end]), end
+    return Properties._arrived(packet[start:end], correlation_data), end  # noqa: SLF001 (of this module)
+
+
+def _unpack_all(packed: bytes) -> Properties:
+    """Unpack properties whose structure has been checked, and which are within the limits."""
+    _, at = _unpack_variable_byte_integer(packed, 0)
+    content_type = correlation_data = response_topic = payload_format = message_expiry = None
+    user_properties: list[tuple[str, str]] = []
+    while at < len(packed):
+        identifier = packed[at]
+        at += 1
+        if identifier == _USER_PROPERTY:
+            name, at = _unpack_text(packed, at)
+            value, at = _unpack_text(packed, at)
+            user_properties.append((name, value))
+        elif identifier == _CONTENT_TYPE:
+            content_type, at = _unpack_text(packed, at)
+        elif identifier == _RESPONSE_TOPIC:
+            response_topic, at = _unpack_text(packed, at)
+        elif identifier == _CORRELATION_DATA:
+            correlation_data, at = _unpack_binary(packed, at)
+        elif identifier == _PAYLOAD_FORMAT:
+            payload_format = packed[at]
+            at += 1
+        elif identifier == _MESSAGE_EXPIRY:
+            (message_expiry,) = struct.unpack_from("!I", packed, at)
+            at += 4
+        else:
+            at = _end_of_property(packed, at - 1)
     return Properties(
         content_type, correlation_data, tuple(user_properties), response_topic, payload_format, message_expiry
-    ), end
+    )
 
 
 def _keep_bytes(packet: bytes, at: int, end: int) -> Properties:

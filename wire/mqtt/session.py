@@ -16,6 +16,7 @@ from wire.mqtt.connect_options import ConnectOptions
 from wire.mqtt.connection import Connection, Message
 from wire.mqtt.endpoint import Endpoint
 from wire.mqtt.properties import NO_PROPERTIES, Properties
+from wire.mqtt.reason_codes import SESSION_TAKEN_OVER
 from wire.process.backoff import delay_seconds
 from wire.process.lifecycle import Stop, spawn
 
@@ -24,6 +25,9 @@ MAX_RECONNECT_SECONDS = 10.0
 MIN_STABLE_SECONDS = 10.0
 """A connection that ends sooner counts as a failed attempt, so that two clients with the same name do not disconnect
 each other in a tight loop."""
+
+MAX_SHORT_CONNECTIONS = 3
+"""After so many of them in a row, the log says that there may be such another client."""
 
 _log = structlog.get_logger("session")
 
@@ -41,6 +45,7 @@ class Session:
         subscriptions: Sequence[tuple[str, int]] = (),
         on_connected: Callable[[], None] = lambda: None,
         on_lost: Callable[[], None] = lambda: None,
+        may_receive: Callable[[], bool] = lambda: True,
     ) -> None:
         """Prepare a session; :meth:`start` connects.
 
@@ -52,14 +57,19 @@ class Session:
             subscriptions: topic filters, each with its maximum QoS.
             on_connected: called when a connection is established and all subscriptions are granted.
             on_lost: called when a connection has ended.
+            may_receive: whether there is room for more messages. While there is none, nothing is received. When there
+                is room again, call :meth:`look_again`.
         """
         self._endpoint, self._options, self._stop = endpoint, options, stop
         self._on_message, self._on_connected, self._on_lost = stop.guard(on_message), on_connected, on_lost
-        self._subscriptions = subscriptions
+        self._subscriptions, self._may_receive = subscriptions, may_receive
+        self._filters = subscriptions
         self._connection: Connection | None = None
         self._closing = threading.Event()
         self._thread: threading.Thread | None = None
         self._logged_problems: set[str] = set()
+        self._short_connections = 0
+        """Number of connections in a row that ended soon after they had been established."""
 
     @property
     def connected(self) -> bool:
@@ -86,12 +96,42 @@ class Session:
         """Acknowledge ``message``; see :meth:`Connection.acknowledge`."""
         message.connection.acknowledge(message)
 
-    def close(self, seconds: float = 1.0) -> None:
-        """Disconnect and stop. Unanswered publications fail with LinkLost."""
+    def look_again(self) -> None:
+        """Report that there may be room for more messages."""
+        connection = self._connection
+        if connection is not None:
+            connection.look_again()
+
+    def unsubscribe(self, seconds: float) -> bool:
+        """End all subscriptions, also those of later connections. Return whether the broker answers within ``seconds``.
+
+        All messages that it had sent until then have been delivered before this returns. It may be called again.
+        """
+        filters = [topic for topic, _ in self._filters]
+        self._subscriptions = ()
+        connection = self._connection
+        return connection is not None and connection.unsubscribe(filters, seconds)
+
+    def subscribe_again(self) -> None:
+        """Take back :meth:`unsubscribe`. If the broker refuses, the connection ends, and the next attempt says why."""
+        self._subscriptions = self._filters
+        connection = self._connection
+        if connection is not None:
+            try:
+                connection.subscribe(self._subscriptions)
+            except FacewireError as error:
+                self._log_problem(str(error))
+                connection.close(0)
+
+    def close(self, seconds: float = 1.0, session_expiry_seconds: int | None = None) -> None:
+        """Disconnect and stop. Unanswered publications fail with LinkLost.
+
+        ``session_expiry_seconds``: how long the broker keeps the session; None: as the options say.
+        """
         self._closing.set()
         connection = self._connection
         if connection is not None:
-            connection.close(seconds)
+            connection.close(seconds, session_expiry_seconds)
         if self._thread is not None:
             self._thread.join(seconds)
 
@@ -100,7 +140,7 @@ class Session:
         while not self._closing.is_set():
             opened_at = time.monotonic()
             try:
-                connection = Connection(self._endpoint, self._options, self._deliver)
+                connection = Connection(self._endpoint, self._options, self._deliver, self._may_receive)
                 connection.open(self._subscriptions)
                 self._serve(connection)
             except FacewireError as error:
@@ -112,13 +152,27 @@ class Session:
 
     def _serve(self, connection: Connection) -> None:
         self._connection = connection
+        connected_at = time.monotonic()
         self._logged_problems.clear()
         _log.info("connected", to=self._endpoint.name, at=str(self._endpoint))
         self._on_connected()
         connection.ended.wait()
         self._connection = None
         self._on_lost()
+        self._note_duration(time.monotonic() - connected_at)
         raise LinkLost(connection.reason)
+
+    def _note_duration(self, seconds: float) -> None:
+        """Warn if connections end again and again. Mosquitto before 2.0.15 does not say why it ends them."""
+        self._short_connections = self._short_connections + 1 if seconds < MIN_STABLE_SECONDS else 0
+        if self._short_connections == MAX_SHORT_CONNECTIONS and not self._closing.is_set():
+            client_id, hint = self._options.client_id, self._options.hints.get(SESSION_TAKEN_OVER)
+            _log.warning(
+                "connections end soon, perhaps another client has the same id",
+                to=self._endpoint.name,
+                client_id=client_id,
+                **({"hint": hint} if hint else {}),
+            )
 
     def _log_problem(self, reason: str) -> None:
         if not self._closing.is_set() and reason not in self._logged_problems:

@@ -1,7 +1,7 @@
 """TLS of an MQTT client: the files that it uses, and what its errors mean."""
 
 import ssl
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from wire.errors import ConfigurationError
@@ -17,6 +17,8 @@ class TlsFiles:
     """The client's certificate; None: the client has none."""
     key_file: Path | None = None
     """The key of the client's certificate."""
+    alpn: str | None = field(default=None, kw_only=True)
+    """Name of the protocol to ask for in the handshake (ALPN); None: none."""
 
     def context(self) -> ssl.SSLContext:
         """Build the context of one connection: TLS 1.2 or newer, with the server's name and certificate verified.
@@ -29,6 +31,8 @@ class TlsFiles:
             context.minimum_version = ssl.TLSVersion.TLSv1_2
         except (OSError, ssl.SSLError) as error:
             raise TlsFileError({"ca_file": self.ca_file}, f"expected certificates in PEM ({error})") from None
+        if self.alpn is not None:
+            context.set_alpn_protocols([self.alpn])
         if self.cert_file is not None:
             try:
                 # An empty password: OpenSSL would otherwise ask for the password of an encrypted key on the terminal.

@@ -26,7 +26,7 @@ _DECREASE = 0.85
 _MAX_DECREASE = 0.25
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(slots=True, eq=False)
 class Flight:
     """One message under way."""
 

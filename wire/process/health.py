@@ -69,7 +69,7 @@ def main(arguments: Sequence[str]) -> int:
         prog="python -m wire.process.health",
         description="Prints whether a process on this machine is healthy. Exits with 0 if it is, otherwise with 1.",
     )
-    parser.add_argument("process", help="detector, forwarder, pki or s3sink")
+    parser.add_argument("process", help="detector, enrolment, forwarder, gallery, pki or s3sink")
     parser.add_argument("--version", action="version", version=f"facewire {__version__}")
     problem = read_problem(parser.parse_args(arguments).process)
     print(problem or "healthy")  # noqa: T201 (for the operator)

@@ -8,6 +8,7 @@ appended.
 
 import ast
 import inspect
+import os
 import textwrap
 from collections import ChainMap
 from collections.abc import Iterator, Mapping
@@ -25,12 +26,20 @@ from wire.process import log
 from wire.process.credentials import STARS, without_credentials
 from wire.process.log_text import quoted
 
+# pydantic reads this when it builds a class. Otherwise it searches every installed package for plug-ins.
+os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
+
 
 @dataclass(frozen=True, slots=True)
 class Expected:
     """What the value of a setting should be, in words for the operator."""
 
     words: str
+
+
+@dataclass(frozen=True, slots=True)
+class MayBeEmpty:
+    """Marks a text for which an empty variable is a value of its own, and does not count as unset."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,17 +80,18 @@ class Settings(BaseModel):
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str]) -> Self:
-        """Parse the settings from ``environ``. An empty variable counts as unset.
+        """Parse the settings from ``environ``. An empty variable counts as unset, except if its type is MayBeEmpty.
 
         Raises:
             ConfigurationError: one line for each mistake.
         """
         mistakes: list[str] = []
         values: dict[str, str] = {}
+        from_files, may_be_empty = cls.from_files(), cls._marked(MayBeEmpty)
         for field in cls.model_fields:
-            variable, is_secret = field.upper(), field in cls.from_files()
-            text = _read_secret(variable, environ, mistakes) if is_secret else environ.get(variable)
-            if text:
+            variable = field.upper()
+            text = _read_secret(variable, environ, mistakes) if field in from_files else environ.get(variable)
+            if text or (text is not None and field in may_be_empty):
                 values[field] = text
         try:
             settings = cls.model_validate(values)
@@ -110,14 +120,7 @@ class Settings(BaseModel):
     @classmethod
     def from_files(cls) -> frozenset[str]:
         """Return the names of the fields that may also come from a file: those that hold or may contain a secret."""
-        return frozenset(
-            field
-            for field, info in cls.model_fields.items()
-            if any(
-                part is SecretStr or isinstance(part, MayContainSecret)
-                for part in _parts(info.annotation, *info.metadata)
-            )
-        )
+        return cls.secrets() | cls._marked(MayContainSecret)
 
     @classmethod
     def describe(cls) -> list[tuple[str, str, str]]:
@@ -128,6 +131,14 @@ class Settings(BaseModel):
             (field.upper(), _default_text(info), " ".join(meanings[field].split()))
             for field, info in cls.model_fields.items()
         ]
+
+    @classmethod
+    def _marked(cls, mark: type) -> frozenset[str]:
+        return frozenset(
+            field
+            for field, info in cls.model_fields.items()
+            if any(isinstance(part, mark) for part in _parts(info.annotation, *info.metadata))
+        )
 
     @classmethod
     def _describe_mistake(cls, location: tuple[int | str, ...], message: str, values: Mapping[str, str]) -> str:

@@ -1,0 +1,1 @@
+"""Tells of any broker whether it can carry Facewire."""
