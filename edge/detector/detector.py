@@ -23,6 +23,7 @@ from edge.detector.selection.motion_gate import MotionGate
 from edge.detector.selection.scene import Scene
 from edge.detector.selection.workers import SearchedFrame, SearchWorkers
 from edge.detector.settings import DetectorSettings
+from edge.detector.stages import ObserveAge, Stage, ignore_age
 from wire import status, topics
 from wire.errors import ConfigurationError
 from wire.face import CORRECTED, UNKNOWN, Face, digest_of, format_time, new_id
@@ -52,6 +53,7 @@ class Detector:
         load_model: Callable[[], FaceDetector],
         delivery: Delivery,
         stop: Stop,
+        observe_age: ObserveAge = ignore_age,
     ) -> None:
         """Set up the detector. The camera is opened and the model is loaded by :meth:`run`."""
         self.frames = 0
@@ -69,7 +71,7 @@ class Detector:
         self.outbox_problem = ""
         """Problem of the outbox at that time, such as «disk full»; empty if there was none."""
         self._settings, self._delivery, self._stop = settings, delivery, stop
-        self._open_camera, self._load_model = open_camera, load_model
+        self._open_camera, self._load_model, self._observe_age = open_camera, load_model, observe_age
         self._camera: Camera | None = None
         self._scene = Scene(settings)
         self._origin = Origin(settings.device_id, settings.camera_name)
@@ -127,6 +129,8 @@ class Detector:
         self.last_frame_at = time.monotonic()
         self.frames += 1
         self.still += searched.detections is None
+        if searched.detections:
+            self._observe_age(Stage.DETECTED, clock.seconds_since_boot() - searched.frame.captured_at)
         return self._scene.update(searched.frame, searched.detections)
 
     def _enqueue(self, candidates: list[Candidate] | None) -> None:
@@ -142,6 +146,8 @@ class Detector:
             faces = [self._make_face(candidate) for candidate in candidates]
             self._delivery.store(faces)
             self.sent += len(faces)
+            for candidate in candidates:
+                self._observe_age(Stage.STORED, clock.seconds_since_boot() - candidate.captured_at)
 
     def _make_face(self, candidate: Candidate) -> Face:
         settings, detection = self._settings, candidate.detection

@@ -2,11 +2,13 @@
 
 from collections.abc import Iterable
 
-from prometheus_client import Metric
+from prometheus_client import CollectorRegistry, Histogram, Metric
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from edge.detector.detector import Detector
+from edge.detector.stages import Stage
+from wire.process import metrics
 
 _COUNTERS = {
     "frames": ("facewire_frames_total", "Frames processed."),
@@ -43,8 +45,8 @@ class DetectorCollector(Collector):
     def collect(self) -> Iterable[Metric]:
         """Return every metric. All values come from one snapshot, so frames and faces agree."""
         stats = self._detector.stats()
-        for family, metrics in ((CounterMetricFamily, _COUNTERS), (GaugeMetricFamily, _GAUGES)):
-            for field, (name, meaning) in metrics.items():
+        for family, described in ((CounterMetricFamily, _COUNTERS), (GaugeMetricFamily, _GAUGES)):
+            for field, (name, meaning) in described.items():
                 yield family(name, meaning, value=stats.get(field) or 0)
         problem = "Whether the outbox has a problem, such as a full disk; the status and the health check name it."
         yield GaugeMetricFamily("facewire_outbox_problem", problem, value=bool(stats.get("outbox_problem")))
@@ -53,3 +55,28 @@ class DetectorCollector(Collector):
         link = GaugeMetricFamily("facewire_link_up", "Whether the broker is connected.", labels=["broker"])
         link.add_metric(["local"], self._detector.connected)
         yield link
+
+
+class DetectorMetrics:
+    """The metrics of a detector, with those that it observes itself."""
+
+    def __init__(self) -> None:
+        self._registry = CollectorRegistry()
+        meaning = "Seconds from the capture of a face to the end of a stage."
+        ages = Histogram(
+            "facewire_face_age_seconds", meaning, ["stage"], registry=self._registry, buckets=metrics.AGE_BUCKETS
+        )
+        self._ages = {stage: ages.labels(stage.value) for stage in Stage}
+
+    def observe_age(self, stage: Stage, seconds: float) -> None:
+        """Note how old a face is at the end of a stage.
+
+        The capture times of a recording follow from its frame rate. Those that are in the future are left out.
+        """
+        if seconds >= 0:
+            self._ages[stage].observe(seconds)
+
+    def serve(self, detector: Detector, host: str, port: int) -> None:
+        """Serve the metrics of ``detector`` and those observed; see :func:`wire.process.metrics.serve`."""
+        self._registry.register(DetectorCollector(detector))
+        metrics.serve(host, port, self._registry)

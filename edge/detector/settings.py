@@ -1,5 +1,6 @@
 """The detector's settings."""
 
+import platform
 from pathlib import Path
 from typing import Annotated, Self
 
@@ -31,10 +32,10 @@ class DetectorSettings(DeviceSettings, QosSettings):
     """Number of frames searched in parallel, each in its own thread. Default: the number of cores, at most 4."""
     detect_providers: Annotated[
         str,
-        Field(pattern=r"^(tensorrt|cuda|cpu)(,(tensorrt|cuda|cpu))*$"),
-        Expected("tensorrt, cuda and cpu, or some of them, comma separated, best first"),
-    ] = "tensorrt,cuda,cpu"
-    """ONNX Runtime providers that may run the model, the preferred one first. Unavailable ones are skipped."""
+        Field(pattern=r"^(tensorrt|cuda|ncnn|cpu)(,(tensorrt|cuda|ncnn|cpu))*$"),
+        Expected("tensorrt, cuda, ncnn and cpu, or some of them, comma separated, best first"),
+    ] = "tensorrt,cuda,ncnn,cpu" if platform.machine() == "aarch64" else "tensorrt,cuda,cpu"
+    """What may run the model, the preferred one first: ONNX Runtime on a GPU or CPU, or ncnn. Others are skipped."""
     face_confidence: Fraction = 0.7
     """Minimum score of a face, 0 to 1."""
     face_min_size: Annotated[int, Field(ge=1, le=4096), Expected("pixels from 1 to 4096")] = 32

@@ -3,6 +3,7 @@
 The session's callbacks only report events to the dispatcher. The dispatcher's thread does the work.
 """
 
+import contextlib
 import math
 import threading
 import time
@@ -15,12 +16,14 @@ import structlog
 from edge.detector.delivery.dispatcher import Dispatcher
 from edge.detector.delivery.outbox import Outbox, OutboxFace
 from edge.detector.settings import DetectorSettings
+from edge.detector.stages import ObserveAge, Stage, ignore_age
 from wire import status, topics
 from wire.errors import BadMessage, Refused
 from wire.face import Face, encode, format_time, time_of_id
 from wire.mqtt.connect_options import ConnectOptions, Will
 from wire.mqtt.connection import Message
 from wire.mqtt.session import Session
+from wire.process import clock
 from wire.process.lifecycle import STOP_SECONDS, Stop, spawn
 
 _MAX_UNACKNOWLEDGED_RECEIPTS = 1000
@@ -59,15 +62,15 @@ class Delivery(Protocol):
         self.session.close()
 
 
-def make_delivery(settings: DetectorSettings, stop: Stop) -> Delivery:
+def make_delivery(settings: DetectorSettings, stop: Stop, observe_age: ObserveAge = ignore_age) -> Delivery:
     """Return the delivery for the ``MQTT_QOS`` of the settings."""
-    return FireAndForget(settings, stop) if settings.mqtt_qos == 0 else OutboxDelivery(settings, stop)
+    return FireAndForget(settings, stop) if settings.mqtt_qos == 0 else OutboxDelivery(settings, stop, observe_age)
 
 
 class OutboxDelivery(Delivery):
     """Delivery at QoS 1 and 2: a face stays in the outbox until its receipt arrives."""
 
-    def __init__(self, settings: DetectorSettings, stop: Stop) -> None:
+    def __init__(self, settings: DetectorSettings, stop: Stop, observe_age: ObserveAge) -> None:
         self._stop, self._qos = stop, settings.mqtt_qos
         self._wake = threading.Event()
         self._outbox = Outbox(settings.outbox_path, settings.outbox_max_bytes, settings.device_id)
@@ -78,6 +81,7 @@ class OutboxDelivery(Delivery):
             resend_after=settings.resend_after,
             camera=settings.camera_name,
         )
+        self._camera, self._observe_age = settings.camera_name, observe_age
         self._cloud_up_since: dict[str, object] = {}
         """By the status topic of each forwarder: when it connected to the cloud; None while it is disconnected."""
         self._thread: threading.Thread | None = None
@@ -148,16 +152,23 @@ class OutboxDelivery(Delivery):
         expiring = replace(face.properties, message_expiry_seconds=math.ceil(timeout_seconds))
         future = self.session.publish(topics.faces(face.camera), face.jpeg, qos=self._qos, properties=expiring)
         future.add_done_callback(self._stop.guard(lambda done: _log_refusal(face.id, done.exception())))
+        self._observe(Stage.PUBLISHED, face.id)
 
     def _on_message(self, message: Message) -> None:
         kind, _, rest = message.topic.partition("/")
         if kind == "receipts":
             face_id = (message.properties.correlation_data or b"").decode("ascii", "replace")
             self._dispatcher.on_receipt(face_id, camera=rest)
+            if rest == self._camera:
+                self._observe(Stage.RECEIPTED, face_id)
         else:
             self._on_forwarder_status(message)
         self.session.acknowledge(message)
         self._wake.set()
+
+    def _observe(self, stage: Stage, face_id: str) -> None:
+        with contextlib.suppress(BadMessage):  # a receipt may name anything
+            self._observe_age(stage, (clock.now() - time_of_id(face_id)).total_seconds())
 
     def _on_forwarder_status(self, message: Message) -> None:
         """Pause while no forwarder is connected to the cloud; send again when one has reconnected."""

@@ -12,7 +12,7 @@ FOLDER = Path(__file__).parent
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """One ONNX file."""
+    """One file of a model."""
 
     name: str
     sha256: str
@@ -39,10 +39,10 @@ class Model:
 PUBLISHED = Model(
     "face_detection_yunet_2023mar.onnx", "8f2383e4dd3cfbb4553ea8718107fc0423210dc964f9f4280604804ed2552fa4"
 )
-"""As its authors published it. The detector does not load it; the models below are made from it."""
-WHOLE = Model("yunet_whole.onnx", "3f1424994bbb719b477d58fcf4239369be2ade7d92e9556ac08ebbba72f01b08")
-"""From ``input`` to the outputs: 1 x 3 x height x width, blue, green, red, 0 to 255."""
-STEM = Model("yunet_stem.onnx", "832324b0d4863bb5ad474729b8d8c86e4fc5c99ca3aabfb7a50dc5e215793a85")
-"""The first layers: from ``input`` to the features."""
-REST = Model("yunet_rest.onnx", "254288ab161d9b67b7115f00de131b2ccc9f3ed59c1fdc769f860101f5b2f203")
-"""The other layers: from the features to the outputs."""
+"""As its authors published it. The detector does not load it; the files below are made from it."""
+CONVERTED = Model("yunet_converted.onnx", "345efa880e8acfc68f7c9d323f9afb7a80db81cfb26c68a184466a5247948f58")
+"""From ``input``, 1 x 1 x height x 3 width the bytes of blue, green and red of each pixel, to ``cells``."""
+NCNN_LAYERS = Model("yunet.ncnn.param", "90967e9a68f6507c877eedd31b72de67387aaca19055a9aeb25ff1c7955bef7a")
+"""The same for ncnn, as text: the layers, from ``input``, 3 x height x width, to one output for each grid."""
+NCNN_WEIGHTS = Model("yunet.ncnn.bin", "5f1c991e3c1c5027bbaef3280eaf314f24a9f88d0228bce85b823b6c3d0ed4fd")
+"""The weights of these layers, in their order."""

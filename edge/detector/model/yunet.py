@@ -8,6 +8,7 @@ are those of ``cv2.FaceDetectorYN``, as the tests verify.
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,8 @@ import numpy as np
 import numpy.typing as npt
 
 from edge.detector.camera.frame import Image
-from edge.detector.model.inference import STRIDES, Network, Numbers
+from edge.detector.model.inference import load_network
+from edge.detector.model.network import STRIDES, Numbers, padded
 from edge.detector.model.weights import FOLDER
 
 MODEL = "yunet-2023mar"
@@ -45,15 +47,15 @@ class FaceDetector:
     def __init__(
         self, size: int, confidence: float, providers: Sequence[str] = ("cpu",), folder: Path = FOLDER
     ) -> None:
-        """Load the model as :class:`edge.detector.model.inference.Network` does, with the same errors.
+        """Load the model as :func:`edge.detector.model.inference.load_network` does, with the same errors.
 
         ``size`` is the longest side of its input in pixels: larger frames are scaled down, none is scaled up.
         ``confidence`` is the minimum score of a face, 0 to 1.
         """
         self._size, self._confidence = size, confidence
-        self._network = Network(providers, folder)
+        self._network = load_network(providers, folder)
         self.provider = self._network.provider
-        """The provider that runs the model, by its name in ONNX Runtime."""
+        """What runs the model, such as a provider of ONNX Runtime."""
 
     def detect(self, image: Image) -> list[Detection]:
         """Return the faces in ``image``, the most confident first. Boxes and landmarks are in pixels of ``image``."""
@@ -62,7 +64,7 @@ class FaceDetector:
         input_width, input_height = max(1, round(width * scale)), max(1, round(height * scale))
         if scale < 1.0:
             image = cv2.resize(image, (input_width, input_height)).astype(np.uint8, copy=False)
-        rows = _decode(self._network.run(image), self._confidence)
+        rows = _decode(self._network.run(image), _places(padded(input_height), padded(input_width)), self._confidence)
         if not len(rows):
             return []
         rows = rows[_suppress(rows)].astype(np.float64)
@@ -70,31 +72,36 @@ class FaceDetector:
         return [_detection(row) for row in rows.tolist()]
 
 
-def _decode(outputs: Sequence[Numbers], confidence: float) -> Numbers:
-    """Return the faces in the network's outputs as rows of 15: box, landmarks, score, in pixels of its input.
+@lru_cache(maxsize=4)
+def _places(height: int, width: int) -> Numbers:
+    """Return column, row and stride of each cell, for an input of this size."""
+    grids = []
+    for stride in STRIDES:
+        rows, columns = np.indices((height // stride, width // stride)).reshape(2, -1)
+        grids.append((columns, rows, np.full_like(rows, stride)))
+    return np.concatenate(grids, axis=1, dtype=np.float32)
+
+
+def _decode(cells: Numbers, places: Numbers, confidence: float) -> Numbers:
+    """Return the faces in the network's output as rows of 15: box, landmarks, score, in pixels of its input.
 
     The formulas are those of OpenCV's ``FaceDetectorYN`` (``modules/objdetect/src/face_detect.cpp``), but only cells
-    that can have the required score are decoded. :data:`edge.detector.model.inference.OUTPUTS` describes the outputs.
+    that can have the required score are decoded. :class:`edge.detector.model.network.Network` describes the output.
     """
     # The score is the square root of the product of two probabilities, so neither may be less than its square.
     min_probability = min(confidence, 1 - _EPSILON) ** 2
     min_logit = math.log(max(min_probability, _EPSILON) / (1 - min_probability))
-    faces = []
-    for stride, (grid,) in zip(STRIDES, outputs, strict=True):
-        flat = grid.reshape(16, -1)
-        cells = np.flatnonzero(flat[:2].min(axis=0) >= min_logit)
-        if not len(cells):
-            continue
-        values = flat[:, cells].T
-        scores = np.sqrt(np.prod(1 / (1 + np.exp(-values[:, :2])), axis=1))
-        corners = np.stack(np.divmod(cells, grid.shape[2])[::-1], axis=1).astype(np.float32)
-        rows = np.empty((len(cells), 15), np.float32)
-        rows[:, 2:4] = np.exp(values[:, 4:6]) * stride
-        rows[:, :2] = (corners + values[:, 2:4]) * stride - rows[:, 2:4] / 2
-        rows[:, 4:14] = (np.tile(corners, 5) + values[:, 6:]) * stride
-        rows[:, 14] = scores
-        faces.append(rows[scores > confidence])
-    return np.concatenate(faces) if faces else np.empty((0, 15), np.float32)
+    candidates = np.flatnonzero(np.minimum(cells[14], cells[15]) >= min_logit)
+    values, place = cells[:, candidates], places[:, candidates]
+    corner, stride = place[:2], place[2]
+    faces = np.empty((15, candidates.size), np.float32)
+    points = faces[:14].reshape(7, 2, -1)  # the box's centre, its size, and five landmarks
+    points[:] = (values[:14].reshape(7, 2, -1) + corner) * stride
+    points[1] = np.exp(values[2:4]) * stride
+    points[0] -= points[1] / 2
+    odds = 1 + np.exp(-values[14:])
+    faces[14] = 1 / np.sqrt(odds[0] * odds[1])
+    return faces[:, faces[14] > confidence].T
 
 
 def _suppress(rows: Numbers) -> npt.NDArray[np.int32]:
