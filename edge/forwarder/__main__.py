@@ -17,8 +17,8 @@ from wire.process.lifecycle import Stop, exit_now
 
 def main(settings: ForwarderSettings, stop: Stop) -> None:
     """Run the forwarder."""
-    forwarder = Forwarder(settings, stop)
     registry = CollectorRegistry()
+    forwarder = Forwarder(settings, stop, registry)
     registry.register(ForwarderCollector(forwarder))
     metrics.serve(settings.metrics_host, settings.metrics_port, registry)
     health.write_regularly("forwarder", lambda: health_problem(forwarder), stop)

@@ -38,6 +38,8 @@ class ConflatedMessages:
 
     def take(self) -> Message | None:
         """Remove and return the message that may be sent first; None if there is none."""
+        if not self._waiting:
+            return None
         now = self._clock()
         for topic, times in list(self._sent_at.items()):
             if now - times[-1] > BURST_SECONDS:

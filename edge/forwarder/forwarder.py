@@ -7,6 +7,8 @@ import threading
 import time
 from functools import partial
 
+from prometheus_client import CollectorRegistry, Histogram
+
 from edge.forwarder.relay import MAX_UNACKNOWLEDGED, Relay
 from edge.forwarder.rules import Rules
 from edge.forwarder.settings import ForwarderSettings
@@ -17,6 +19,7 @@ from wire.mqtt.connection import Message
 from wire.mqtt.properties import Properties
 from wire.mqtt.session import Session
 from wire.process.lifecycle import STOP_SECONDS, Stop
+from wire.process.metrics import AGE_BUCKETS
 
 RETRY_SECONDS = 1.0
 """Interval at which waiting messages are tried again."""
@@ -26,6 +29,10 @@ STATUS_SECONDS = 5.0
 """Interval at which changed counters are published in the status."""
 LOCAL_EXPIRY_SECONDS = 86400
 """Time for which the local broker queues messages while the forwarder is disconnected."""
+MAX_RECEIPT_BYTES = 4096
+"""A receipt has no payload, and a single property. This bounds the memory for those that the cloud may send."""
+CLOUD_WILL_SECONDS = 1
+"""How long the cloud broker waits before it tells that this device is offline."""
 CLOUD_EXPIRY_SECONDS = 3600
 """Time for which the cloud broker queues receipts. If one is lost, its face is only sent once more."""
 
@@ -33,8 +40,11 @@ CLOUD_EXPIRY_SECONDS = 3600
 class Forwarder:
     """Forwards faces and status to the cloud broker, and receipts to the local broker."""
 
-    def __init__(self, settings: ForwarderSettings, stop: Stop) -> None:
+    def __init__(self, settings: ForwarderSettings, stop: Stop, registry: CollectorRegistry) -> None:
+        """Set up the forwarder; :meth:`run` connects. ``registry`` is for the histogram of forwarding times."""
         device = settings.device_id
+        meaning = "Seconds from the arrival of a message to its acceptance by the other broker."
+        seconds = Histogram("facewire_forward_seconds", meaning, ["direction"], registry=registry, buckets=AGE_BUCKETS)
         self._stop = stop
         self.certificate = CertificateExpiry(settings.cloud_certificate)
         self._status_topic = topics.status("forwarder", device)
@@ -51,22 +61,37 @@ class Forwarder:
             is_conflated=lambda message: message.topic.startswith("status/"),
             on_forwarded=self._send_receipt if settings.receipts == "broker" else lambda message: None,
         )
-        self.up = Relay("up", lambda: self.local, lambda: self.cloud, stop, upwards)
-        downwards = Rules(map_topic=partial(topics.to_local, device))
-        self.down = Relay("down", lambda: self.cloud, lambda: self.local, stop, downwards)
-        options = partial(ConnectOptions, client_id=f"facewire-forwarder-{device}", receive_maximum=MAX_UNACKNOWLEDGED)
+        self.up = Relay("up", lambda: self.local, lambda: self.cloud, stop, upwards, seconds.labels("up").observe)
+        downwards = Rules(map_topic=partial(topics.to_local, device), max_bytes=MAX_RECEIPT_BYTES)
+        self.down = Relay(
+            "down", lambda: self.cloud, lambda: self.local, stop, downwards, seconds.labels("down").observe
+        )
+        client_id = f"facewire-forwarder-{device}"
+        options = partial(ConnectOptions, receive_maximum=MAX_UNACKNOWLEDGED)
         self.local = Session(
             settings.local_endpoint(),
-            options(will=Will(self._status_topic, status.OFFLINE), session_expiry_seconds=LOCAL_EXPIRY_SECONDS),
+            options(
+                client_id=client_id,
+                will=Will(self._status_topic, status.OFFLINE),
+                session_expiry_seconds=LOCAL_EXPIRY_SECONDS,
+            ),
             stop,
             on_message=self.up.forward,
             subscriptions=[(topics.ALL_FACES, settings.mqtt_qos), (topics.ALL_STATUS, 1)],
             on_connected=self._on_local_connected,
+            # Only here: if both sessions waited for room, each would wait for acknowledgements that the other one has.
+            may_receive=lambda: self.up.has_room,
         )
         self.cloud = Session(
             settings.cloud_endpoint(),
             options(
-                will=Will(topics.to_cloud(device, self._status_topic), status.OFFLINE, retain=False),
+                client_id=settings.cloud_mqtt_client_id or client_id,
+                will=Will(
+                    topics.to_cloud(device, self._status_topic),
+                    status.OFFLINE,
+                    retain=False,
+                    delay_seconds=CLOUD_WILL_SECONDS,
+                ),
                 session_expiry_seconds=CLOUD_EXPIRY_SECONDS,
                 keepalive_seconds=CLOUD_KEEPALIVE_SECONDS,
             ),

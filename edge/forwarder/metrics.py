@@ -28,12 +28,16 @@ class ForwarderCollector(Collector):
             "facewire_messages_copies_total", "Copies of a message that was still held, which were not forwarded."
         )
         held = GaugeMetricFamily("facewire_messages_held", "Messages received and not yet acknowledged.", labels=labels)
+        held_bytes = GaugeMetricFamily(
+            "facewire_messages_held_bytes", "Size of the messages received and not yet acknowledged.", labels=labels
+        )
         for direction, relay in (("up", self._forwarder.up), ("down", self._forwarder.down)):
             forwarded.add_metric([direction], relay.counts.forwarded)
             refused.add_metric([direction], relay.counts.refused)
             dropped.add_metric([direction], relay.counts.dropped)
             copies.add_metric([direction], relay.counts.copies)
             held.add_metric([direction], relay.unacknowledged)
+            held_bytes.add_metric([direction], relay.held_bytes)
         link = GaugeMetricFamily("facewire_link_up", "Whether the broker is connected.", labels=["broker"])
         link.add_metric(["local"], self._forwarder.local.connected)
         link.add_metric(["cloud"], self._forwarder.cloud.connected)
@@ -42,4 +46,5 @@ class ForwarderCollector(Collector):
             "Size of the congestion window towards the cloud. Two messages may always be under way.",
             value=self._forwarder.up.window.bytes,
         )
-        return (forwarded, refused, dropped, copies, held, link, window, expiry_metric(self._forwarder.certificate))
+        expiry = expiry_metric(self._forwarder.certificate)
+        return (forwarded, refused, dropped, copies, held, held_bytes, link, window, expiry)

@@ -1,15 +1,17 @@
 """A relay: publishes the messages that arrive on one session on another session.
 
 A message is acknowledged to its broker only after the other broker has accepted it. Until then it is either under way
-(published, not yet answered) or waiting (for the connection, for room on the link, or for a subscriber). The receive
-maximum of the source session limits the number of unacknowledged messages, so an outage fills the memory of neither
-process nor broker. (:class:`wire.mqtt.connect_options.ConnectOptions` describes what limits them under a flood.)
+(published, not yet answered) or waiting (for the connection, for room on the link, or for a subscriber). What a relay
+holds is limited by its bytes: beyond them, the source session receives nothing until there is room again. The receive
+maximum of the source session limits the number of messages. So an outage fills the memory of neither process nor
+broker, and a link that is fast and long is full.
 
 A copy of a message that is still held is acknowledged and not forwarded: the one that is held arrives, or its publisher
 sends it again.
 """
 
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass
@@ -17,19 +19,28 @@ from dataclasses import dataclass
 import structlog
 
 from edge.forwarder.conflation import ConflatedMessages
-from edge.forwarder.held import Held, HeldMessages
+from edge.forwarder.held import Held, HeldMessages, size_of
 from edge.forwarder.rules import Rules
 from edge.forwarder.subscriber import Subscriber
 from wire import probe
 from wire.errors import BadMessage, Refused
 from wire.mqtt.connection import NO_MATCHING_SUBSCRIBERS, Message
+from wire.mqtt.reason_codes import NOT_AUTHORIZED, QUOTA_EXCEEDED
 from wire.mqtt.session import Session
 from wire.process.congestion import CongestionWindow
 from wire.process.lifecycle import Stop
 
-MAX_UNACKNOWLEDGED = 64
-"""Maximum number of unacknowledged messages, of up to 128 KiB each. QoS 0 messages beyond it are dropped."""
-TARGET_SECONDS = 2.0
+MAX_UNACKNOWLEDGED = 2048
+"""Maximum number of unacknowledged messages: 2,000 faces a second over a round trip of a second. QoS 0 messages beyond
+it are dropped."""
+MAX_HELD_BYTES = 12 << 20
+"""Bytes of messages beyond which nothing is received: 300 Mbit/s over a round trip of 300 ms. QoS 0 messages beyond it
+are dropped."""
+MAX_POSTPONED = 60
+"""How often a face is published again because the other broker limits the rate: for about a minute."""
+MAX_ACCEPTED_TOPICS = 64
+"""How many topics that the other broker has accepted are remembered."""
+TARGET_SECONDS = 0.5
 """How long a message may wait on the link behind others; see :class:`wire.process.congestion.CongestionWindow`."""
 
 _log = structlog.get_logger("forwarder")
@@ -59,12 +70,22 @@ class Relay:
         target: Callable[[], Session],
         stop: Stop,
         rules: Rules,
+        observe_seconds: Callable[[float], None] = lambda seconds: None,
     ) -> None:
-        """Set up the relay. ``stop`` is set if a callback fails."""
+        """Set up the relay.
+
+        Args:
+            name: for the log.
+            source: returns the session on which messages arrive.
+            target: returns the session on which they are published.
+            stop: is set if a callback fails.
+            rules: how messages are treated.
+            observe_seconds: called with the seconds from the arrival of a message to its acceptance.
+        """
         self.counts = Counts()
         self.window = CongestionWindow(target_seconds=TARGET_SECONDS, max_messages=MAX_UNACKNOWLEDGED)
         self._name, self._source, self._target, self._stop = name, source, target, stop
-        self._rules = rules
+        self._rules, self._observe_seconds = rules, observe_seconds
         self._lock = threading.Lock()
         self._idle = threading.Condition(self._lock)
         self._held = HeldMessages()
@@ -73,7 +94,19 @@ class Relay:
         self._is_pumping = False
         self._is_interrupted = False
         """A publication has failed; nothing more is published before the next :meth:`flush`."""
-        self._has_logged_no_subscriber = False
+        self._has_logged_no_subscriber = self._has_logged_quota = False
+        self._accepted_topics: set[str] = set()
+        """Topics of faces that the other broker has accepted."""
+
+    @property
+    def has_room(self) -> bool:
+        """Whether another message can be held."""
+        return self._held.bytes < MAX_HELD_BYTES
+
+    @property
+    def held_bytes(self) -> int:
+        """Size of the messages that are under way or waiting."""
+        return self._held.bytes
 
     @property
     def unacknowledged(self) -> int:
@@ -90,6 +123,9 @@ class Relay:
         except BadMessage as error:
             self._refuse(message, str(error))
             return
+        if size_of(message) > self._rules.max_bytes:
+            self._refuse(message, f"larger than {self._rules.max_bytes} bytes")
+            return
         if self._take_over(message, topic):
             self._source().acknowledge(message)
         self._pump()
@@ -100,8 +136,10 @@ class Relay:
         Their broker delivers those again.
         """
         with self._lock:
-            self._held.remove_waiting(lambda held: held.is_stranded)
+            had_room = self.has_room
+            self._held.remove_stranded()
             self._is_interrupted = False
+        self._look_for_more(had_room)
         self._pump()
 
     def restart(self) -> None:
@@ -128,19 +166,26 @@ class Relay:
             if self._rules.is_conflated(message):
                 self.counts.dropped += not self._conflated.put(message)
                 return True
-            if message.qos == 0 and len(self._held) >= MAX_UNACKNOWLEDGED:
+            if message.qos == 0 and self._is_full_for(message):
                 self.counts.dropped += 1
                 _log.warning("QoS 0 message dropped", relay=self._name, topic=message.topic)
                 return False
-            held = self._held.find_copy(message)
+            held = self._held.add(message, topic)
             if held is None:
-                self._held.add(message, topic)
                 return False
             self.counts.copies += 1
             if held.is_stranded:
                 held.message = message  # acknowledged when the message has been forwarded
                 return False
             return True
+
+    def _is_full_for(self, message: Message) -> bool:
+        return len(self._held) >= MAX_UNACKNOWLEDGED or self._held.bytes + size_of(message) > MAX_HELD_BYTES
+
+    def _look_for_more(self, had_room: bool) -> None:
+        """Let the source session receive again if there is room again."""
+        if not had_room and self.has_room:
+            self._source().look_again()
 
     def _pump(self) -> None:
         """Publish messages while there is room.
@@ -162,15 +207,15 @@ class Relay:
     def _next(self) -> Callable[[], None] | None:
         """Return what to publish next; None if nothing may be published, and then the thread no longer pumps."""
         with self._lock:
-            if not (self._is_interrupted or self._stop) and self._target().connected:
+            is_idle = not self._held.waiting and not len(self._conflated)
+            if not (is_idle or self._is_interrupted or self._stop) and self._target().connected:
                 if (status := self._conflated.take()) is not None:
                     return lambda: self._publish_conflated(status)
-                self._held.remove_waiting(lambda held: held.is_stranded)
                 if (held := self._held.first()) is not None:
                     if not self._rules.needs_subscriber(held.message) or self._subscriber.is_present:
                         size = len(held.message.payload)
                         if self.window.has_room(size):
-                            self._held.send(held)
+                            self._held.send_first()
                             held.flight = self.window.send(size)
                             return lambda: self._publish_held(held)
                     elif self._subscriber.ask():
@@ -200,25 +245,51 @@ class Relay:
             error is None and done.result() == NO_MATCHING_SUBSCRIBERS and self._rules.needs_subscriber(held.message)
         )
         is_forwarded = error is None and not is_unheard
+        is_refused = isinstance(error, Refused) and not self._is_postponed(held, error)
         with self._idle:
+            had_room = self.has_room
             if held.flight is not None:
                 (self.window.lose if error is not None else self.window.answer)(held.flight)
-            if is_forwarded or isinstance(error, Refused):
+            if is_forwarded or is_refused:
                 self._held.remove(held)
             else:
                 self._held.put_back(held)
                 self._is_interrupted |= error is not None
             if is_unheard:
                 self._miss_subscriber(held.topic)
-            self._idle.notify_all()
+            if not self._held.underway:
+                self._idle.notify_all()
+        self._look_for_more(had_room)
         if is_forwarded:
             self._has_logged_no_subscriber = False
+            if held.key is not None and len(self._accepted_topics) < MAX_ACCEPTED_TOPICS:
+                self._accepted_topics.add(held.topic)
             self.counts.forwarded += 1
             self._rules.on_forwarded(held.message)
             self._source().acknowledge(held.message)
-        elif isinstance(error, Refused):
+            self._observe_seconds(time.monotonic() - held.arrived_at)
+        elif is_refused:
             self._refuse(held.message, str(error))
         self._pump()
+
+    def _is_postponed(self, held: Held, error: Refused) -> bool:
+        """Return whether a face is to be published again a little later, because the other broker limits the rate.
+
+        A plugin of Mosquitto 2.0 can only answer «not authorized». If faces of the topic were accepted before, that
+        means the rate. Otherwise each face that is refused would wait for its detector to send it again.
+        """
+        if held.key is None or held.postponed >= MAX_POSTPONED:
+            return False
+        is_limit = error.reason_code == QUOTA_EXCEEDED or (
+            error.reason_code == NOT_AUTHORIZED and held.topic in self._accepted_topics
+        )
+        if not is_limit:
+            return False
+        held.postponed += 1
+        if not self._has_logged_quota:
+            self._has_logged_quota = True
+            _log.warning("the broker limits the rate, waiting", relay=self._name)
+        return True
 
     def _on_probed(self, topic: str, done: "Future[int]") -> None:
         error = done.exception()

@@ -5,6 +5,9 @@ from dataclasses import dataclass
 
 from wire.mqtt.connection import Message
 
+MAX_BYTES = 1 << 20
+"""More than any broker of ours accepts."""
+
 
 def _never(message: Message) -> bool:
     return False
@@ -22,5 +25,7 @@ class Rules:
     """Whether a message waits while nobody has subscribed to it."""
     is_conflated: Callable[[Message], bool] = _never
     """Whether only the newest message of its topic is forwarded."""
+    max_bytes: int = MAX_BYTES
+    """Bytes of payload and properties beyond which a message is refused."""
     on_forwarded: Callable[[Message], None] = lambda message: None
     """Called after the other broker has accepted a message."""

@@ -2,15 +2,22 @@
 
 from typing import Annotated, Literal, Self
 
-from pydantic import model_validator
+from pydantic import StringConstraints, model_validator
 
 from wire.mqtt.broker_settings import CloudSettings, DeviceSettings
 from wire.process.settings import Expected
+
+ClientId = Annotated[
+    str, StringConstraints(pattern=r"^[A-Za-z0-9:_-]{1,128}$"), Expected("1 to 128 letters, digits, :, - or _")
+]
 
 
 class ForwarderSettings(DeviceSettings, CloudSettings):
     """The settings of ``python -m edge.forwarder``."""
 
+    cloud_mqtt_client_id: ClientId | None = None
+    """Client id at the cloud's broker. On AWS IoT Core it is the name of the thing. Facewire's own broker accepts only
+    the default: facewire-forwarder-DEVICE_ID."""
     receipts: Annotated[Literal["sink", "broker"], Expected("sink or broker")] = "sink"
     """Who sends receipts. sink: s3sink, once a face is in S3. broker: the forwarder, once the cloud broker has it."""
 
