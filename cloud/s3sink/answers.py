@@ -8,20 +8,26 @@ short list is temporary.
 from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import Enum
-from typing import Any
 
-from botocore.exceptions import BotoCoreError, ClientError, ParamValidationError
-from botocore.parsers import ResponseParserError
-from urllib3.exceptions import HTTPError
+from botocore.exceptions import (
+    ConnectTimeoutError,
+    ParamValidationError,
+    ReadTimeoutError,
+)
 
+from cloud.s3_errors import NO_USABLE_ANSWER, code_of, reason_of, status_of
 from wire.errors import FacewireError
 
 PERMANENT_CODES = frozenset(("MetadataTooLarge", "KeyTooLongError", "EntityTooLarge"))
-_EXISTS_STATUSES = frozenset((304, 412))
+EXISTS_STATUSES = frozenset((304, 412))
 """Most stores answer 412 to a conditional write of an object that exists. Some answer 304."""
-
-NO_USABLE_ANSWER = (ClientError, BotoCoreError, ResponseParserError, HTTPError, OSError)
-"""Exceptions of boto3 for every answer other than success, including none and one that is cut in the middle."""
+_OVERLOAD_STATUSES = frozenset((429, 503))
+_OVERLOAD_CODES = frozenset(("SlowDown", "RequestTimeout", "TooManyRequests"))
+_REDIRECT_STATUSES = frozenset((301, 302, 307, 308))
+_REDIRECT_CODES = frozenset(
+    ("PermanentRedirect", "TemporaryRedirect", "AuthorizationHeaderMalformed", "IllegalLocationConstraintException")
+)
+"""What S3 answers if the bucket is in another region than the request says."""
 
 
 class Outcome(Enum):
@@ -37,6 +43,10 @@ class PermanentFailure(FacewireError):
 
 class TemporaryFailure(FacewireError):
     """S3 did not accept the object this time."""
+
+
+class Overloaded(TemporaryFailure):
+    """S3 asks for fewer requests, or did not answer in time."""
 
 
 class DifferentObject(FacewireError):
@@ -62,34 +72,27 @@ def unexpected_as_temporary() -> Iterator[None]:
 
 def failure_of(error: Exception) -> PermanentFailure | TemporaryFailure:
     """Return what an exception of boto3 means for the write."""
-    if isinstance(error, ParamValidationError) or code_of(error) in PERMANENT_CODES:
+    if isinstance(error, ParamValidationError):
         return PermanentFailure(reason_of(error))
-    return TemporaryFailure(reason_of(error))
+    if isinstance(error, ConnectTimeoutError | ReadTimeoutError):
+        return Overloaded(reason_of(error))
+    return failure_for(status_of(error), code_of(error), reason_of(error))
+
+
+def failure_for(status: int, code: str, reason: str) -> PermanentFailure | TemporaryFailure:
+    """Return what an answer other than success means for the write."""
+    if code in PERMANENT_CODES:
+        return PermanentFailure(reason)
+    if status in _OVERLOAD_STATUSES or code in _OVERLOAD_CODES:
+        return Overloaded(reason)
+    return TemporaryFailure(reason)
+
+
+def is_redirect(status: int, code: str) -> bool:
+    """Return whether an answer says that the bucket is elsewhere."""
+    return status in _REDIRECT_STATUSES or code in _REDIRECT_CODES
 
 
 def says_it_exists(error: Exception) -> bool:
     """Return whether S3 answered a conditional write with "the object exists". The answer may be false."""
-    return status_of(error) in _EXISTS_STATUSES
-
-
-def code_of(error: Exception) -> str:
-    """Return S3's error code, such as ``AccessDenied``; empty if there is none."""
-    return str(_response_of(error).get("Error", {}).get("Code", ""))
-
-
-def status_of(error: Exception) -> int:
-    """Return the HTTP status of the answer; 0 if there is none."""
-    return int(_response_of(error).get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
-
-
-def reason_of(error: Exception) -> str:
-    """Return one line for the operator."""
-    details = _response_of(error).get("Error", {})
-    if details.get("Code"):
-        return f"{details['Code']}: {details.get('Message') or f'HTTP status {status_of(error)}'}"
-    return " ".join(str(error).split()) or type(error).__name__
-
-
-def _response_of(error: Exception) -> dict[str, Any]:
-    response: dict[str, Any] = dict(error.response) if isinstance(error, ClientError) else {}
-    return response
+    return status_of(error) in EXISTS_STATUSES

@@ -52,7 +52,8 @@ class DeviceQueue(Generic[T]):
     """The messages of one device. Not safe to use from several threads."""
 
     def __init__(self, device: str, workers: int) -> None:
-        self.device = device
+        """``workers``: number of writes that may be under way for all devices together; it may change."""
+        self.device, self.workers = device, workers
         self.count = self.size = 0
         """Number and bytes of the messages that are held, including those that are being written."""
         self.waiting = 0
@@ -65,13 +66,20 @@ class DeviceQueue(Generic[T]):
         """Number of first attempts that have failed since the last success."""
         self._failures = 0
         """Number of attempts that have failed since the last success."""
-        self._workers = self._limit = float(workers)
+        self._limit = math.inf
+        """How many workers it may use; never more than there are."""
         self._paused_until = self._retries_paused_until = -math.inf
         self._writing: dict[Entry[T], None] = {}
         """The messages that workers have, in the order in which they got them."""
         self._fresh: deque[Entry[T]] = deque()
         self._delayed: list[tuple[float, int, Entry[T]]] = []
         """A heap: when the next attempt is due, a number that breaks ties, and the message."""
+
+    @property
+    def is_troubled(self) -> bool:
+        """Whether writes have failed and it has not recovered: messages wait to be tried again."""
+        self._discard_withdrawn()
+        return bool(self.failing or self._delayed)
 
     @property
     def oldest_write_at(self) -> float:
@@ -85,7 +93,7 @@ class DeviceQueue(Generic[T]):
 
     def take(self, now: float, free_workers: int) -> Entry[T] | None:
         """Return the message to write next; None if there is none, or if the device may not use another worker."""
-        allowed = max(1, min(int(self._limit), _FREE_WORKERS_FACTOR * free_workers))
+        allowed = max(1, int(min(self._limit, _FREE_WORKERS_FACTOR * free_workers)))
         if self.busy >= allowed:
             return None
         self._discard_withdrawn()
@@ -113,7 +121,9 @@ class DeviceQueue(Generic[T]):
     def note_success(self, now: float) -> None:
         """Note that S3 has accepted an object. After a failure, every message is tried again at once."""
         self.accepted_at = now
-        self._limit = min(self._workers, self._limit + 1)
+        self._limit += 1
+        if self._limit >= self.workers:
+            self._limit = math.inf
         self._failures, self._retries_paused_until = 0, -math.inf
         if self.failing:
             self.failing, self._paused_until = 0, -math.inf
@@ -125,7 +135,7 @@ class DeviceQueue(Generic[T]):
 
         If several first attempts fail, new messages wait, too.
         """
-        self._limit = max(min(_MIN_WRITES, self._workers), self._limit / 2)
+        self._limit = max(min(_MIN_WRITES, self.workers), min(self._limit, self.workers) / 2)
         entry.failed_at = now
         entry.failures += 1
         self._failures += 1

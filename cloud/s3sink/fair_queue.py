@@ -20,16 +20,20 @@ ACTIVE_SECONDS = 10.0
 """How long a device counts as active after its last message."""
 MAX_DEVICE_BYTES = 12 << 20
 """Maximum size of the messages of a device that are held."""
-MAX_TOTAL_BYTES = 24 << 20
-"""Maximum size of all messages that are held. Beyond it, only devices with less than their share may add messages."""
+MAX_TOTAL_BYTES = 20 << 20
+"""Maximum size of all messages that are held. Beyond it, only devices with less than their share may add messages, and
+those with less than :data:`FEW_MESSAGES`. If the devices that S3 serves hold that much, nothing more is received."""
+FEW_MESSAGES = 4
+"""A device that has so few messages is not turned away because of the total: a thousand devices, each with two faces
+under way, hold more than the total, and none of them sends too much."""
 
 T = TypeVar("T")
 
 
 class FairQueue(Generic[T]):
-    """One queue per device, served round-robin. Safe to use from several threads.
+    """One queue per device, served round-robin. Safe to use from several threads; no call waits.
 
-    A worker gets an entry from :meth:`get`, and must pass it to :meth:`finish` or :meth:`retry`.
+    A worker takes an entry with :meth:`take`, and must pass it to :meth:`finish` or :meth:`retry`.
     """
 
     def __init__(
@@ -40,7 +44,7 @@ class FairQueue(Generic[T]):
         max_total_bytes: int = MAX_TOTAL_BYTES,
         max_single_device_messages: int = MAX_SINGLE_DEVICE_MESSAGES,
     ) -> None:
-        self._workers, self._free = workers, workers
+        self._workers, self._busy = workers, 0
         self._max_device_messages, self._max_single_device_messages = max_device_messages, max_single_device_messages
         self._max_device_bytes, self._max_total_bytes = max_device_bytes, max_total_bytes
         self._latest_device, self._several_active_until = "", 0.0
@@ -50,8 +54,28 @@ class FairQueue(Generic[T]):
         """All messages that are held, in the order of arrival."""
         self._size = 0
         self._arrived = 0
-        self._closed = False
-        self._changed = threading.Condition()
+        self._taken_at = -math.inf
+        self._troubled: dict[DeviceQueue[T], None] = {}
+        """The queues in which messages wait to be tried again."""
+        self._lock = threading.Lock()
+        self._emptied = threading.Condition(self._lock)
+
+    @property
+    def workers(self) -> int:
+        """Maximum number of entries that are being written. It may be changed at any time."""
+        return self._workers
+
+    @workers.setter
+    def workers(self, workers: int) -> None:
+        with self._lock:
+            self._workers = workers
+            for queue in self._queues.values():
+                queue.workers = workers
+
+    @property
+    def busy(self) -> int:
+        """Number of entries that are being written."""
+        return self._busy
 
     @property
     def count(self) -> int:
@@ -66,13 +90,22 @@ class FairQueue(Generic[T]):
     @property
     def span(self) -> int:
         """Number of messages that have arrived since the oldest one that is held, including it."""
-        with self._changed:
+        with self._lock:
             oldest = next(iter(self._entries), None)
             return 0 if oldest is None else self._arrived - oldest.number
 
+    @property
+    def is_saturated(self) -> bool:
+        """Whether nothing more should be received: devices for which S3 works have filled the queue."""
+        if self._size < self._max_total_bytes:
+            return False
+        with self._lock:
+            failing = sum(queue.size for queue in self._troubled if queue.failing)
+            return self._size - failing >= self._max_total_bytes // 2
+
     def put(self, device: str, item: T, size: int) -> bool:
         """Add an item of ``size`` bytes to the queue of ``device``. Return False if that queue is full."""
-        with self._changed:
+        with self._lock:
             self._arrived += 1
             if device != self._latest_device:
                 self._several_active_until = time.monotonic() + ACTIVE_SECONDS if self._latest_device else 0.0
@@ -86,79 +119,82 @@ class FairQueue(Generic[T]):
             queue.add(entry)
             self._entries[entry] = None
             self._size += size
-            self._changed.notify()
             return True
 
-    def get(self) -> Entry[T] | None:
-        """Wait for an entry, and return the next one of the device whose turn it is. None: the queue is closed."""
-        with self._changed:
-            while not self._closed:
-                now = time.monotonic()
-                if (entry := self._take(now)) is not None:
-                    self._free -= 1
-                    return entry
-                # What is due already waits for a worker of its device, whose end notifies this thread.
-                dues = (due for queue in self._queues.values() for due in queue.dues() if now < due)
-                due = min(dues, default=math.inf)
-                self._changed.wait(due - now if due < math.inf else None)
-            return None
+    def take(self) -> Entry[T] | None:
+        """Return the next entry of the device whose turn it is; None if none is due, or if no worker is free."""
+        with self._lock:
+            if self._busy >= self._workers:
+                return None
+            self._taken_at = time.monotonic()
+            if self._busy == len(self._entries):
+                return None
+            entry = self._take(self._taken_at)
+            self._busy += entry is not None
+            return entry
+
+    def next_due(self) -> float:
+        """Return when the next message is due that waits to be tried again; infinity if there is none.
+
+        What was due already at the latest :meth:`take` waits for the end of a write.
+        """
+        with self._lock:
+            if not self._troubled:
+                return math.inf
+            dues = (due for queue in self._troubled for due in queue.dues() if due > self._taken_at)
+            return min(dues, default=math.inf)
 
     def finish(self, entry: Entry[T], *, accepted: bool) -> None:
         """Forget an entry. ``accepted``: S3 has accepted its object; otherwise the write failed."""
-        with self._changed:
+        with self._lock:
             now = time.monotonic()
-            self._free += 1
+            self._busy -= 1
             if accepted:
                 entry.queue.note_success(now)
             else:
                 entry.queue.note_failure(entry, now)
             self._remove(entry)
-            self._changed.notify_all()
+            self._note_trouble(entry.queue)
 
     def retry(self, entry: Entry[T]) -> None:
         """Put back an entry whose write failed. It is tried again later, with exponential backoff."""
-        with self._changed:
+        with self._lock:
             now = time.monotonic()
-            self._free += 1
+            self._busy -= 1
             entry.queue.note_failure(entry, now)
             entry.queue.delay(entry, now)
-            self._changed.notify_all()
+            self._note_trouble(entry.queue)
 
     def held(self) -> list[T]:
         """Return every item that is held, in the order of arrival."""
-        with self._changed:
+        with self._lock:
             return [entry.item for entry in self._entries]
 
     def waiting(self) -> list[Entry[T]]:
         """Return the entries that no worker has, in the order of arrival."""
-        with self._changed:
+        with self._lock:
             return [entry for entry in self._entries if not entry.is_busy]
 
     def withdraw(self, entry: Entry[T]) -> bool:
         """Forget an entry that waits. Return False if a worker has it, or if it is finished."""
-        with self._changed:
+        with self._lock:
             if entry.is_busy or entry not in self._entries:
                 return False
             self._remove(entry)
+            self._note_trouble(entry.queue)
             return True
 
     def wait_until_empty(self, seconds: float) -> None:
         """Wait until no message is held, for at most ``seconds``."""
-        with self._changed:
-            self._changed.wait_for(lambda: not self._entries, seconds)
-
-    def close(self) -> None:
-        """Wake every waiting thread. Entries that are still queued stay there."""
-        with self._changed:
-            self._closed = True
-            self._changed.notify_all()
+        with self._emptied:
+            self._emptied.wait_for(lambda: not self._entries, seconds)
 
     def _take(self, now: float) -> Entry[T] | None:
-        busy_failing = sum(queue.busy for queue in self._queues.values() if queue.failing)
+        busy_failing = sum(queue.busy for queue in self._troubled if queue.failing)
         for device, queue in self._queues.items():
-            if queue.failing and busy_failing >= max(1, self._workers // 2):
+            if not queue.waiting or (queue.failing and busy_failing >= max(1, self._workers // 2)):
                 continue
-            entry = queue.take(now, self._free)
+            entry = queue.take(now, self._workers - self._busy)
             if entry is not None:
                 self._queues.move_to_end(device)  # every other device is served first
                 return entry
@@ -171,11 +207,21 @@ class FairQueue(Generic[T]):
         self._size -= entry.size
         if not queue.count and not queue.failing:
             del self._queues[queue.device]
+        if not self._entries:
+            self._emptied.notify_all()
+
+    def _note_trouble(self, queue: DeviceQueue[T]) -> None:
+        if queue.is_troubled:
+            self._troubled[queue] = None
+        else:
+            self._troubled.pop(queue, None)
 
     def _is_full(self, queue: DeviceQueue[T], size: int) -> bool:
         is_only_active = time.monotonic() > self._several_active_until
         max_messages = self._max_single_device_messages if is_only_active else self._max_device_messages
         if queue.waiting >= max_messages or queue.size + size > self._max_device_bytes:
             return True
+        if self._size + size <= self._max_total_bytes or (queue.count < FEW_MESSAGES and not queue.failing):
+            return False
         share = self._max_total_bytes // sum(1 for each in self._queues.values() if each.count)
-        return self._size + size > self._max_total_bytes and queue.size + size > share
+        return queue.size + size > share

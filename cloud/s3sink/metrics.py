@@ -70,6 +70,9 @@ class SinkCollector(Collector):
         yield GaugeMetricFamily(
             "facewire_writes_underway_bytes", "Memory of these messages.", value=self._sink.underway_bytes
         )
+        yield GaugeMetricFamily(
+            "facewire_s3_concurrency", "Maximum number of concurrent writes at present.", value=self._sink.concurrency
+        )
         link = GaugeMetricFamily("facewire_link_up", "Whether the broker is connected.", labels=["broker"])
         link.add_metric(["cloud"], self._sink.connected)
         yield link

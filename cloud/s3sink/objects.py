@@ -1,6 +1,6 @@
 """Converts a message to the S3 object to write: a face, a plain picture, or an object in quarantine. Does no I/O.
 
-    <prefix>/device=<device>/camera=<camera>/date=2026-11-22/150405.123Z-<id>.jpg
+    <prefix>/device=<device>/camera=<camera>/date=2026-11-22/150405.123Z-<id>.jpg    see :mod:`wire.keys`
     <prefix>/quarantine/device=<device>/date=2026-11-22/<sha-256 of the message>
 
 Device and camera come from the topic, which the broker's ACL guarantees. Time and id come from a strictly validated id.
@@ -15,7 +15,7 @@ from datetime import datetime
 from enum import Enum
 from typing import Protocol
 
-from wire import face, jpeg, topics
+from wire import face, jpeg, keys, topics
 from wire.errors import BadMessage, DamagedMessage
 from wire.mqtt.properties import MAX_BYTES, MAX_USER_PROPERTIES, Properties
 from wire.topics import Origin
@@ -151,13 +151,6 @@ def digest_of(message: Publication) -> str:
     return digest.hexdigest()
 
 
-def key_of(prefix: str, origin: Origin, captured_at: datetime, face_id: str) -> str:
-    """Return the key of a face or picture."""
-    time_of_day = f"{captured_at:%H%M%S}.{captured_at.microsecond // 1000:03d}Z"
-    folder = f"{prefix}/device={origin.device}/camera={origin.camera}/date={captured_at:%Y-%m-%d}"
-    return f"{folder}/{time_of_day}-{face_id}.jpg"
-
-
 def _make_face(message: Publication, prefix: str, origin: Origin, now: datetime | None) -> S3Object:
     try:
         decoded = face.decode(message.properties, message.payload, origin)  # first: damage is not the sender's mistake
@@ -170,7 +163,7 @@ def _make_face(message: Publication, prefix: str, origin: Origin, now: datetime 
     jpeg.check(message.payload)
     attributes = face.attributes_of(message.properties.user_properties)
     return S3Object(
-        key=key_of(prefix, origin, decoded.captured_at, decoded.id),
+        key=keys.of_face(prefix, origin, decoded.captured_at, decoded.id),
         body=message.payload,
         content_type=face.CONTENT_TYPE,
         metadata={**attributes, "source": face.source_of(origin), "time": face.format_time(decoded.captured_at)},
@@ -186,7 +179,7 @@ def _make_picture(message: Publication, prefix: str, origin: Origin, arrived_at:
     digest = hashlib.sha256(message.payload).digest()
     picture_id = face.id_from_hash(arrived_at, digest)
     return S3Object(
-        key=key_of(prefix, origin, arrived_at, picture_id),
+        key=keys.of_face(prefix, origin, arrived_at, picture_id),
         body=message.payload,
         content_type=face.CONTENT_TYPE,
         metadata={

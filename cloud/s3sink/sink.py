@@ -11,36 +11,39 @@ import time
 from dataclasses import asdict
 
 import structlog
+from prometheus_client import CollectorRegistry, Histogram
 
-from cloud.s3sink.answers import DifferentObject, Outcome, PermanentFailure, TemporaryFailure
+from cloud.s3sink.answers import DifferentObject, Outcome, Overloaded, PermanentFailure, TemporaryFailure
 from cloud.s3sink.bucket import Bucket
 from cloud.s3sink.budget import Budgets
+from cloud.s3sink.concurrency import Concurrency
 from cloud.s3sink.device_queue import INITIAL_RETRY_SECONDS, MAX_RETRY_SECONDS, Entry
 from cloud.s3sink.fair_queue import FairQueue
 from cloud.s3sink.job import Job, free, size_of
-from cloud.s3sink.objects import UNKNOWN_DEVICE, Kind
+from cloud.s3sink.membership import Membership
+from cloud.s3sink.objects import UNKNOWN_DEVICE, Kind, S3Object
 from cloud.s3sink.redelivery import Redeliveries
+from cloud.s3sink.replica import KEPT_SECONDS, MAX_UNACKNOWLEDGED, connect_options, subscription
 from cloud.s3sink.results import Results
 from cloud.s3sink.settings import SinkSettings
-from wire import topics
+from cloud.s3sink.workers import Workers
+from wire import stored, topics
 from wire.mqtt.certificate_expiry import CertificateExpiry
-from wire.mqtt.connect_options import ConnectOptions
 from wire.mqtt.connection import Message
 from wire.mqtt.properties import Properties
 from wire.mqtt.session import Session
 from wire.probe import is_probe
 from wire.process.backoff import delay_seconds
 from wire.process.lifecycle import STOP_SECONDS, Stop, spawn
+from wire.process.metrics import AGE_BUCKETS
 
-MAX_UNACKNOWLEDGED = 10_000
-"""Maximum number of unacknowledged messages from the broker. It is larger than the queue of one device, so that a
-device that floods the sink does not hold up the messages of others in the broker's queue, and larger than what arrives
-while the sink holds one message."""
-CLIENT_ID = "facewire-s3sink"
-SESSION_EXPIRY_SECONDS = 86400
-"""How long the broker keeps messages of publishers without an outbox while the sink is disconnected."""
 EXPIRY_CHECK_SECONDS = 60.0
 """Interval between checks of the certificate's expiry."""
+LEAVE_SECONDS = 7.0
+"""How long a sink may take to store what it has been sent when it leaves its group. Docker waits 10 s."""
+UNSUBSCRIBE_SECONDS = 2.0
+MAX_HANG_STEPS = 20
+"""After so many steps in which the event loop of the writes has done nothing, the process ends, to be started again."""
 STEP_SECONDS = 1.0
 """Interval between checks for messages that are held for too long."""
 
@@ -50,22 +53,30 @@ _log = structlog.get_logger("s3sink")
 class Sink:
     """Receives messages, writes them to the bucket and sends receipts."""
 
-    def __init__(self, settings: SinkSettings, bucket: Bucket, stop: Stop) -> None:
+    def __init__(self, settings: SinkSettings, bucket: Bucket, stop: Stop, registry: CollectorRegistry) -> None:
+        """Set up the sink; :meth:`run` connects. ``registry`` is for the histogram of the times to a receipt."""
+        meaning = "Seconds from the arrival of a message to its receipt."
+        self._seconds = Histogram("facewire_receipt_seconds", meaning, registry=registry, buckets=AGE_BUCKETS)
         self.results = Results()
         self.certificate = CertificateExpiry(settings.cloud_certificate)
         self._settings, self._bucket, self._stop = settings, bucket, stop
-        self._queue: FairQueue[Job] = FairQueue(settings.s3_concurrency)
+        self._concurrency = Concurrency(settings.s3_concurrency)
+        self._queue: FairQueue[Job] = FairQueue(self._concurrency.limit)
+        self._workers = Workers(self._queue, self._concurrency, self._store, bucket.close, stop)
         self._budgets = Budgets(settings.device_faces_per_hour, settings.device_bytes_per_hour)
         self._redeliveries = Redeliveries(self._queue.held)
         self._session = Session(
             settings.cloud_endpoint(),
-            ConnectOptions(
-                CLIENT_ID, receive_maximum=MAX_UNACKNOWLEDGED, session_expiry_seconds=SESSION_EXPIRY_SECONDS
-            ),
+            connect_options(settings.sink_group, settings.sink_name),
             stop,
             on_message=self._on_message,
-            subscriptions=[(topics.ALL_DEVICES_FACES, settings.mqtt_qos)],
+            subscriptions=[(subscription(settings.sink_group), settings.mqtt_qos)],
+            may_receive=self._may_receive,
         )
+        self._is_paused = False
+        """Whether nothing is received at present."""
+        self._has_left = False
+        """Whether messages are no longer accepted, although the process still works."""
 
     @property
     def connected(self) -> bool:
@@ -78,6 +89,11 @@ class Sink:
         return self._queue.count
 
     @property
+    def concurrency(self) -> int:
+        """Maximum number of concurrent writes at present."""
+        return self._concurrency.limit
+
+    @property
     def underway_bytes(self) -> int:
         """Bytes of the messages that are queued or being written."""
         return self._queue.size
@@ -86,17 +102,25 @@ class Sink:
         """Work until asked to stop; then finish the current writes."""
         spawn("store-check", self._start_writing, self._stop)
         self._session.start()
+        if self._settings.sink_group:
+            membership = Membership(self._session, self._bucket, lambda: self._queue.count, self._stop)
+            spawn("membership", membership.run, self._stop)
         self.certificate.step()
         checked_at = time.monotonic()
         while not self._stop.wait(STEP_SECONDS):
             self.step()
+            if self._workers.check() > MAX_HANG_STEPS:
+                self._stop.fail(RuntimeError("the writes to S3 hang"))
             self.results.loudest.step()
             if time.monotonic() - checked_at >= EXPIRY_CHECK_SECONDS:
                 self.certificate.step()
                 checked_at = time.monotonic()
-        self._queue.wait_until_empty(STOP_SECONDS / 2)
-        self._queue.close()
-        self._session.close()
+        if self._settings.sink_group:
+            self._leave_group()
+        else:
+            self._queue.wait_until_empty(STOP_SECONDS / 2)
+            self._workers.close()
+            self._session.close()
         _log.info("ended", **asdict(self.results.counts))
 
     def step(self) -> None:
@@ -116,9 +140,39 @@ class Sink:
             if not self._rescue(entry, reason) and self._queue.withdraw(entry):
                 self._hand_back(entry.item, reason)
             is_window_full = self._queue.span > MAX_UNACKNOWLEDGED * 3 // 4
+        self._resume()
+
+    def _may_receive(self) -> bool:
+        self._is_paused = self._queue.is_saturated
+        return not self._is_paused
+
+    def _resume(self) -> None:
+        """Receive again if there is room again."""
+        if self._is_paused and not self._queue.is_saturated:
+            self._session.look_again()
+
+    def _leave_group(self) -> None:
+        """Get no more messages, store those that have been sent to this sink, and end the session.
+
+        If S3 does not accept all of them in time, the broker keeps the session with the others for this sink.
+        """
+        deadline = time.monotonic() + LEAVE_SECONDS
+        has_left = is_finished = False
+        while not (is_finished or self._stop.failure) and (seconds := deadline - time.monotonic()) > 0:
+            self._queue.wait_until_empty(seconds if has_left else 0)
+            is_empty = not self._queue.count
+            # The acknowledgements may have released more messages. They arrive before the answer.
+            if not self._session.unsubscribe(min(seconds, UNSUBSCRIBE_SECONDS)):
+                break
+            is_finished = has_left and is_empty and not self._queue.count
+            has_left = True
+        self._has_left = True
+        self._workers.close()
+        expiry = 0 if is_finished else KEPT_SECONDS if has_left else None
+        self._session.close(session_expiry_seconds=expiry)
 
     def _start_writing(self) -> None:
-        """Find out what the store can do, and start the workers."""
+        """Find out what the store can do, and start to write."""
         attempt = 0
         while not self._stop:
             try:
@@ -128,16 +182,17 @@ class Sink:
                 self._stop.wait(delay_seconds(attempt, INITIAL_RETRY_SECONDS, MAX_RETRY_SECONDS))
                 attempt += 1
                 continue
+            self._bucket.write_without_boto3()
             for name, meaning in abilities.lines():
                 _log.info("store checked", ability=name, result=meaning)
             if not abilities.conditional_writes:
                 _log.warning("the store has no conditional writes: an object may be overwritten by the same face")
-            for number in range(self._settings.s3_concurrency):
-                spawn(f"s3-{number}", self._work, self._stop)
+            spawn("s3", self._workers.run, self._stop)
             return
 
     def _on_message(self, message: Message) -> None:
-        if self._stop or (message.qos and message.connection.ended.is_set()):
+        is_ending = self._has_left or (self._stop and not self._settings.sink_group)
+        if is_ending or (message.qos and message.connection.ended.is_set()):
             return  # not acknowledged: the broker delivers it again
         if is_probe(message.properties, message.payload):
             self._drop(message)
@@ -156,7 +211,9 @@ class Sink:
         if not self._queue.put(device, job, job.size):
             self.results.turned_away(job)
             self._acknowledge(job)
-        elif earlier is None:  # what was turned away costs nothing, so a device may send it again
+            return
+        self._workers.wake()
+        if earlier is None:  # what was turned away costs nothing, so a device may send it again
             self._budgets.charge(device, job.size)
 
     def _drop(self, message: Message) -> None:
@@ -165,17 +222,15 @@ class Sink:
         if message.qos:
             self._session.acknowledge(message)
 
-    def _work(self) -> None:
-        while (entry := self._queue.get()) is not None:
-            self._store(entry)
-
-    def _store(self, entry: Entry[Job]) -> None:
+    async def _store(self, entry: Entry[Job]) -> None:
         job = entry.item
+        is_overload = False
         s3_object = job.make_object(self._settings.s3_prefix, self._bucket.clock.now())
         try:
-            outcome = self._bucket.write(s3_object)
+            outcome = await self._bucket.write(s3_object)
         except TemporaryFailure as error:
             job.reason = str(error)
+            is_overload = isinstance(error, Overloaded)
             if self._bucket.acceptance.gives_up(entry) and not self._rescue(entry, job.reason):
                 self._hand_back(job, job.reason)
                 self._queue.finish(entry, accepted=False)
@@ -198,9 +253,20 @@ class Sink:
                 # If the receipt is lost, the face is sent again and gets another one.
                 receipt = Properties(correlation_data=s3_object.receipt_id)
                 self._session.publish(s3_object.receipt_topic, b"", qos=1, properties=receipt)
+                self._seconds.observe(time.monotonic() - entry.held_since)
+            if s3_object.quarantine_reason is None:
+                self._announce(job, s3_object)
             self.results.stored(job, s3_object, is_new=outcome is Outcome.WRITTEN)
             self._acknowledge(job)
             self._queue.finish(entry, accepted=True)
+        self._resume()
+        self._concurrency.note_end(is_waiting=self._queue.count > self._queue.busy, is_overload=is_overload)
+
+    def _announce(self, job: Job, s3_object: S3Object) -> None:
+        """Tell subscribers, such as the gallery, that S3 has a face."""
+        topic = topics.stored(topics.origin_of(job.message.topic))
+        payload, properties = stored.encode(s3_object.key, s3_object.metadata)
+        self._session.publish(topic, payload, qos=0, properties=properties)
 
     def _rescue(self, entry: Entry[Job], reason: str) -> bool:
         """Put a picture of a publisher without an outbox into quarantine at the next attempt.

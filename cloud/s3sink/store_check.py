@@ -10,18 +10,9 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, Any
 
-from cloud.s3sink.answers import (
-    NO_USABLE_ANSWER,
-    PermanentFailure,
-    TemporaryFailure,
-    code_of,
-    failure_of,
-    reason_of,
-    says_it_exists,
-    status_of,
-    unexpected_as_temporary,
-)
-from cloud.s3sink.settings import BucketSettings
+from cloud.s3_errors import NO_USABLE_ANSWER, code_of, reason_of, status_of
+from cloud.s3sink.answers import PermanentFailure, TemporaryFailure, failure_of, says_it_exists, unexpected_as_temporary
+from cloud.s3sink.settings import WriteSettings
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -86,7 +77,7 @@ class _Answer(Enum):
 class StoreCheck:
     """Checks one bucket."""
 
-    def __init__(self, client: "S3Client", settings: BucketSettings) -> None:
+    def __init__(self, client: "S3Client", settings: WriteSettings) -> None:
         self._client, self._bucket, self._encryption = client, settings.s3_bucket, settings.encryption()
         self._key, self._wrong_key = f"{settings.s3_prefix}/{CHECK_NAME}", f"{settings.s3_prefix}/{_WRONG_NAME}"
 
@@ -102,6 +93,16 @@ class StoreCheck:
         conditional = self._has_conditional_writes()
         sha256 = self._verifies_sha256(conditional)
         return Abilities(conditional, sha256, self._keeps_metadata() if read else None)
+
+    def try_to_write(self) -> None:
+        """Write the object of the check if it is not there.
+
+        Raises:
+            TemporaryFailure: the store does not answer, or refuses.
+        """
+        answer = self._put(self._key, IfNoneMatch="*")
+        if answer is _Answer.NOT_SUPPORTED and self._put(self._key) is not _Answer.WRITTEN:
+            raise TemporaryFailure("S3 accepts no write")
 
     def _has_conditional_writes(self) -> bool:
         for _ in range(_ROUNDS):

@@ -4,6 +4,10 @@ policy     print the smallest IAM policy that the sink needs
 lifecycle  print a lifecycle configuration that deletes faces after some days
 delete     delete the faces of a device, a camera or a day, or a single face
 release    store the valid faces and pictures that are in quarantine, and delete them there
+
+and the session at the broker of a sink without a group:
+
+end-session  end it, with the messages that wait in it
 """
 
 import argparse
@@ -18,13 +22,16 @@ import boto3
 from botocore.exceptions import BotoCoreError, ClientError
 from prometheus_client import CollectorRegistry
 
+from cloud.s3_errors import NO_USABLE_ANSWER, reason_of
 from cloud.s3sink.admin import deletion, policies, release
-from cloud.s3sink.answers import NO_USABLE_ANSWER, TemporaryFailure, reason_of
+from cloud.s3sink.answers import TemporaryFailure
 from cloud.s3sink.bucket import Bucket
-from cloud.s3sink.settings import BucketSettings
+from cloud.s3sink.replica import CLIENT_ID
+from cloud.s3sink.settings import SinkSettings, WriteSettings
 from wire import topics
-from wire.errors import ConfigurationError
+from wire.errors import ConfigurationError, FacewireError
 from wire.exit_codes import ExitCode
+from wire.mqtt.broker_check import connect_once
 from wire.process.command import make_parser
 from wire.process.lifecycle import Stop, exit_now, run
 
@@ -36,7 +43,10 @@ def main(arguments: list[str], environ: Mapping[str, str], stop: Stop) -> None:
         ConfigurationError: a setting is wrong, or S3 denies the request.
     """
     options = _parser().parse_args(arguments)
-    settings = BucketSettings.from_environment(environ)
+    if options.command == "end-session":
+        _end_session(SinkSettings.from_environment(environ))
+        return
+    settings = WriteSettings.from_environment(environ)
     if options.command == "policy":
         print(json.dumps(policies.sink_policy(settings, options.partition), indent=2))
     elif options.command == "lifecycle":
@@ -47,10 +57,19 @@ def main(arguments: list[str], environ: Mapping[str, str], stop: Stop) -> None:
         _delete(settings, options)
 
 
-def _release(settings: BucketSettings, device: str | None) -> None:
+def _end_session(settings: SinkSettings) -> None:
+    """Connect once with the id of a sink without a group. The session that begins then ends at once."""
+    try:
+        connect_once(settings.cloud_endpoint(), CLIENT_ID)
+    except FacewireError as error:
+        raise ConfigurationError(f"{settings.cloud_endpoint()}: {error}", ExitCode.UNAVAILABLE) from None
+    print(f"the broker keeps no messages for {CLIENT_ID} any more", file=sys.stderr)
+
+
+def _release(settings: WriteSettings, device: str | None) -> None:
     released = kept = 0
     try:
-        bucket = Bucket(settings, 1, CollectorRegistry())
+        bucket = Bucket(settings, CollectorRegistry())
         bucket.check_store()
         for result in release.release(bucket, settings, device):
             print(result)
@@ -61,7 +80,7 @@ def _release(settings: BucketSettings, device: str | None) -> None:
         raise ConfigurationError(f"S3_BUCKET is '{settings.s3_bucket}': {reason}", ExitCode.NO_PERMISSION) from None
 
 
-def _delete(settings: BucketSettings, options: argparse.Namespace) -> None:
+def _delete(settings: WriteSettings, options: argparse.Namespace) -> None:
     criteria = deletion.Criteria(options.device, options.camera, options.date, options.face)
     if criteria == deletion.Criteria():
         raise ConfigurationError("delete: expected --device, --camera, --date or --face")
@@ -82,9 +101,7 @@ def _delete(settings: BucketSettings, options: argparse.Namespace) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = make_parser(
-        "cloud.s3sink.admin", "Prints policies, deletes faces, and empties quarantine.", BucketSettings
-    )
+    parser = make_parser("cloud.s3sink.admin", "Prints policies, deletes faces, and empties quarantine.", WriteSettings)
     commands = parser.add_subparsers(dest="command", required=True)
     policy = commands.add_parser("policy", help="print the smallest IAM policy that the sink needs")
     policy.add_argument("--partition", choices=("aws", "aws-cn", "aws-us-gov"), default="aws")
@@ -99,6 +116,9 @@ def _parser() -> argparse.ArgumentParser:
     delete.add_argument("--face", help="only the face with this id, as in the key")
     released = commands.add_parser("release", help="store valid faces and pictures from quarantine, delete them there")
     released.add_argument("--device", type=_name, help="only messages of this device")
+    commands.add_parser(
+        "end-session", help="end the session of a sink without a group, after a change to a group. Stop that sink first"
+    )
     delete.add_argument("--yes", action="store_true", help="delete the faces instead of listing them")
     return parser
 

@@ -4,35 +4,28 @@ Sources: the actions that PutObject and ListObjectsV2 require, and the condition
 «Service Authorization Reference»; the format of the lifecycle is that of ``put-bucket-lifecycle-configuration``.
 """
 
-from typing import Any
-
-from cloud.s3sink.settings import BucketSettings
+from cloud import iam
+from cloud.iam import Document
+from cloud.s3sink.settings import WriteSettings
 
 MAX_DAYS = 36_500
 
-Document = dict[str, Any]
-"""A JSON document."""
 
-
-def sink_policy(settings: BucketSettings, partition: str = "aws") -> Document:
+def sink_policy(settings: WriteSettings, partition: str = "aws") -> Document:
     """Return the smallest IAM policy that the sink needs. ``partition`` is ``aws``, ``aws-cn`` or ``aws-us-gov``."""
     bucket = f"arn:{partition}:s3:::{settings.s3_bucket}"
-    below = settings.s3_prefix.replace("*", "${*}") + "/*"  # in the prefix, an asterisk is no wildcard
+    below = iam.literal(settings.s3_prefix) + "/*"
     statements = [
-        _allow("WriteFaces", "s3:PutObject", f"{bucket}/{below}"),
+        iam.allow("WriteFaces", "s3:PutObject", f"{bucket}/{below}"),
         # The sink lists a key to find out whether it exists, and the prefix to find out whether the bucket exists.
-        _allow("CheckBucket", "s3:ListBucket", bucket) | {"Condition": {"StringLike": {"s3:prefix": below}}},
+        iam.allow("CheckBucket", "s3:ListBucket", bucket) | {"Condition": {"StringLike": {"s3:prefix": below}}},
     ]
     if settings.s3_kms_key_id is not None and settings.s3_kms_key_id.startswith("arn:"):
-        statements.append(_allow("EncryptFaces", "kms:GenerateDataKey", settings.s3_kms_key_id))
-    return {"Version": "2012-10-17", "Statement": statements}
+        statements.append(iam.allow("EncryptFaces", "kms:GenerateDataKey", settings.s3_kms_key_id))
+    return iam.policy(*statements)
 
 
-def _allow(sid: str, action: str, resource: str) -> Document:
-    return {"Sid": sid, "Effect": "Allow", "Action": action, "Resource": resource}
-
-
-def lifecycle(settings: BucketSettings, days: int) -> Document:
+def lifecycle(settings: WriteSettings, days: int) -> Document:
     """Return a lifecycle configuration that deletes each object below the prefix ``days`` after it was written.
 
     That includes objects in quarantine. In a versioned bucket, earlier versions are deleted a day later.

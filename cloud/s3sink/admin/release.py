@@ -4,6 +4,7 @@ Each is stored under its own key, with the same condition as in the sink. Only t
 is in the bucket at any time. If it is stored already, it is only deleted.
 """
 
+import asyncio
 import base64
 import binascii
 from collections.abc import Iterator
@@ -13,7 +14,7 @@ from cloud.s3sink.admin import deletion
 from cloud.s3sink.answers import DifferentObject, PermanentFailure
 from cloud.s3sink.bucket import Bucket
 from cloud.s3sink.objects import PACKED_PROPERTIES, PROPERTIES_BYTES, Kind, S3Object, make_object
-from cloud.s3sink.settings import BucketSettings
+from cloud.s3sink.settings import WriteSettings
 from wire import face
 from wire.errors import BadMessage
 from wire.mqtt.properties import Properties, unpack
@@ -41,7 +42,7 @@ class Result:
         return f"{'released' if self.is_released else 'kept    '}  {self.key}  {self.detail}"
 
 
-def release(bucket: Bucket, settings: BucketSettings, device: str | None) -> Iterator[Result]:
+def release(bucket: Bucket, settings: WriteSettings, device: str | None) -> Iterator[Result]:
     """Release every valid message, and yield a result for each object in quarantine.
 
     Args:
@@ -60,17 +61,17 @@ def release(bucket: Bucket, settings: BucketSettings, device: str | None) -> Ite
             yield _release_one(bucket, settings, item["Key"])
 
 
-def _release_one(bucket: Bucket, settings: BucketSettings, key: str) -> Result:
+def _release_one(bucket: Bucket, settings: WriteSettings, key: str) -> Result:
     try:
         s3_object = _valid_object(bucket, settings, key)
-        bucket.write(s3_object)
+        asyncio.run(bucket.write(s3_object))
     except (BadMessage, DifferentObject, PermanentFailure) as problem:
         return Result(key, is_released=False, detail=str(problem))
     deletion.delete(bucket.client, bucket.name, deletion.versions_of(bucket.client, bucket.name, key))
     return Result(key, is_released=True, detail=s3_object.key)
 
 
-def _valid_object(bucket: Bucket, settings: BucketSettings, key: str) -> S3Object:
+def _valid_object(bucket: Bucket, settings: WriteSettings, key: str) -> S3Object:
     """Return the object that the message becomes.
 
     Raises:
