@@ -1,0 +1,1 @@
+"""The web server: pages, JSON and events for the browser."""

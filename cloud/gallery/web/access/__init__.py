@@ -1,0 +1,1 @@
+"""Who may look: sign-in, sessions, and checks of every request."""
