@@ -1,1 +1,1 @@
-"""The cloud: the broker's configuration, the certificate authority, and the sink that writes faces to S3."""
+"""The cloud: the broker's configuration, the certificate authority, the sink that writes to S3, and the gallery."""

@@ -10,6 +10,10 @@ configuration=${1:-/mosquitto/config/mosquitto.conf}
 stamp=${2:-/pki/broker/stamp}
 mosquitto=${3:-mosquitto}
 
+# A socket for each device, and for connections that the guard has not ended yet. Docker's default may be 1,024.
+# shellcheck disable=SC3045  # all shells that this runs in know -S and -H
+ulimit -S -n 65536 2>/dev/null || ulimit -S -n "$(ulimit -H -n)" 2>/dev/null || true
+
 # Disables TLS session resumption.
 OPENSSL_CONF=$(dirname "$0")/openssl.cnf
 export OPENSSL_CONF

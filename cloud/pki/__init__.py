@@ -1,1 +1,1 @@
-"""The certificate authority: issues, renews and revokes the certificates of broker, sink and devices."""
+"""The certificate authority: issues, renews and revokes the certificates of broker, sink, gallery and devices."""

@@ -11,10 +11,11 @@ from pathlib import Path
 import structlog
 from prometheus_client import CollectorRegistry
 
-from cloud.pki import commands
+from cloud.pki import commands, enroll_commands
 from cloud.pki.authority import Authority, Reason
 from cloud.pki.certificates import CERTIFICATE_DAYS
 from cloud.pki.clients import Role
+from cloud.pki.enrolment_socket import EnrolmentSocket
 from cloud.pki.health import health_problem
 from cloud.pki.metrics import AuthorityCollector
 from cloud.pki.renewal import Renewal
@@ -23,8 +24,10 @@ from wire.errors import ConfigurationError
 from wire.mqtt.certificate_expiry import iso_format
 from wire.process import health, metrics
 from wire.process.command import Check, add_check_option, make_parser, run_checks
-from wire.process.lifecycle import Stop, exit_now, run
+from wire.process.lifecycle import Stop, exit_now, run, spawn
 
+CODE_MINUTES = 15
+_MAX_MINUTES = 1440
 _MAX_DAYS = 3650
 
 
@@ -36,7 +39,20 @@ def parser() -> argparse.ArgumentParser:
     subparsers.add_parser("serve", help="create and renew certificates until asked to stop (the default)")
     subparsers.add_parser("init", help="create and renew certificates once")
     enroll = subparsers.add_parser("enroll", help="issue a certificate to a device, or renew it")
-    enroll.add_argument("name", metavar="NAME", help="the device's name")
+    who = enroll.add_mutually_exclusive_group(required=True)
+    who.add_argument("name", metavar="NAME", nargs="?", help="the device's name")
+    who.add_argument(
+        "--from",
+        dest="file",
+        metavar="FILE",
+        help="the devices whose names are in this file, one per line, and not enrolled already (- for stdin)",
+    )
+    enroll.add_argument(
+        "--code", action="store_true", help="print a code with which the device gets its certificate itself"
+    )
+    enroll.add_argument(
+        "--minutes", type=_minutes, default=CODE_MINUTES, help="minutes until the code expires (default: %(default)s)"
+    )
     enroll.add_argument(
         "--days", type=_days, default=CERTIFICATE_DAYS, help="days until it expires (default: %(default)s)"
     )
@@ -52,11 +68,11 @@ def parser() -> argparse.ArgumentParser:
         type=_moment,
         metavar="DATE",
         help="all that were issued to devices since this ISO 8601 date or time in UTC; "
-        "those of the broker and of the sink are replaced",
+        "those of broker, sink and gallery are replaced",
     )
     revoke.add_argument("--compromised", action="store_true", help="the key may have been stolen")
-    replace_key = subparsers.add_parser("replace-key", help="replace the key of the broker or of the sink")
-    replace_key.add_argument("role", choices=[str(Role.BROKER), str(Role.SINK)])
+    replace_key = subparsers.add_parser("replace-key", help="replace the key of the broker, the sink or the gallery")
+    replace_key.add_argument("role", choices=[str(Role.BROKER), str(Role.SINK), str(Role.GALLERY)])
     subparsers.add_parser("list", help="list all devices and their certificates")
     return main_parser
 
@@ -74,7 +90,7 @@ def main(arguments: argparse.Namespace, environ: Mapping[str, str], stop: Stop) 
         if arguments.command == "init":
             authority.ensure(settings.hosts)
         elif arguments.command == "enroll":
-            commands.enroll(authority, settings, arguments.name, arguments.days, arguments.to)
+            _enroll(authority, settings, arguments)
         elif arguments.command == "revoke":
             _revoke(authority, settings, arguments)
         elif arguments.command == "replace-key":
@@ -87,6 +103,16 @@ def main(arguments: argparse.Namespace, environ: Mapping[str, str], stop: Stop) 
         raise ConfigurationError(
             f"PKI_FOLDER is '{settings.pki_folder}': expected a folder that can be written ({error})"
         ) from None
+
+
+def _enroll(authority: Authority, settings: PkiSettings, arguments: argparse.Namespace) -> None:
+    if arguments.code:
+        names = [arguments.name] if arguments.file is None else enroll_commands.read_names(arguments.file)
+        enroll_commands.make_codes(authority, settings, names, arguments.minutes, arguments.days)
+    elif arguments.file is not None:
+        enroll_commands.enroll_all(authority, settings, arguments.file, arguments.days, arguments.to)
+    else:
+        enroll_commands.enroll(authority, settings, arguments.name, arguments.days, arguments.to)
 
 
 def _revoke(authority: Authority, settings: PkiSettings, arguments: argparse.Namespace) -> None:
@@ -104,6 +130,7 @@ def serve(authority: Authority, settings: PkiSettings, stop: Stop) -> None:
     structlog.get_logger("pki").info("starting", **settings.resolved())
     renewal = Renewal(authority, settings, stop)
     renewal.step()
+    spawn("enrolment", EnrolmentSocket(authority, stop).run, stop)
     registry = CollectorRegistry()
     registry.register(AuthorityCollector(authority))
     metrics.serve(settings.metrics_host, settings.metrics_port, registry)
@@ -127,6 +154,12 @@ def checks(settings: PkiSettings) -> list[Check]:
 def _days(text: str) -> int:
     if not text.isdecimal() or not 1 <= int(text) <= _MAX_DAYS:
         raise argparse.ArgumentTypeError(f"{text!r}: expected days from 1 to {_MAX_DAYS}")
+    return int(text)
+
+
+def _minutes(text: str) -> int:
+    if not text.isdecimal() or not 1 <= int(text) <= _MAX_MINUTES:
+        raise argparse.ArgumentTypeError(f"{text!r}: expected minutes from 1 to {_MAX_MINUTES}")
     return int(text)
 
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 from cryptography import x509
 
-from cloud.pki import atomic_files
 from cloud.pki.certificates import Key
 from cloud.pki.clients import Client, decode, encode
+from wire.process import atomic_files
 
 STAMPED_FILES = ("ca.pem", "server.pem", "server-key.pem", "crl.pem")
 """The files that Mosquitto itself reads. Their hash is written to the file ``stamp`` last, so a changed stamp means

@@ -26,6 +26,7 @@ CLIENT = ExtendedKeyUsageOID.CLIENT_AUTH
 SERVER = ExtendedKeyUsageOID.SERVER_AUTH
 
 Key = ec.EllipticCurvePrivateKey
+PublicKey = ec.EllipticCurvePublicKey
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +57,7 @@ def make_authority(key: Key) -> Identity:
 def issue(
     authority: Identity,
     name: str,
-    key: Key,
+    key: Key | PublicKey,
     purposes: Iterable[x509.ObjectIdentifier],
     *,
     days: float = CERTIFICATE_DAYS,
@@ -67,12 +68,13 @@ def issue(
     Args:
         authority: the issuer.
         name: the common name, which is the MQTT user name.
-        key: the key of the subject.
+        key: the key of the subject, or its public part.
         purposes: :data:`CLIENT`, :data:`SERVER` or both.
         days: validity in days.
         hosts: names and addresses of a server.
     """
-    builder = _builder(_name(name), authority.certificate.subject, key.public_key(), days, is_authority=False)
+    public_key = key.public_key() if isinstance(key, Key) else key
+    builder = _builder(_name(name), authority.certificate.subject, public_key, days, is_authority=False)
     builder = builder.add_extension(x509.ExtendedKeyUsage(purposes), critical=False)
     authority_key = x509.AuthorityKeyIdentifier.from_issuer_public_key(authority.key.public_key())
     builder = builder.add_extension(authority_key, critical=False)
@@ -191,7 +193,7 @@ def load_key(data: bytes) -> Key:
 
 
 def _builder(
-    subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePublicKey, days: float, *, is_authority: bool
+    subject: x509.Name, issuer: x509.Name, key: PublicKey, days: float, *, is_authority: bool
 ) -> x509.CertificateBuilder:
     usage = x509.KeyUsage(
         digital_signature=not is_authority,

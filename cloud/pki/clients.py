@@ -14,6 +14,8 @@ from enum import StrEnum
 
 SINK = "facewire.s3sink"
 """Name of the sink. Device names cannot contain dots, so no reserved name can collide with one."""
+GALLERY = "facewire.gallery"
+"""Name of the gallery."""
 BROKER = "facewire.broker"
 """Name of the broker, with which its health check connects."""
 AUTHORITY = "facewire.pki"
@@ -31,6 +33,7 @@ class Role(StrEnum):
 
     DEVICE = "device"
     SINK = "sink"
+    GALLERY = "gallery"
     BROKER = "broker"
     AUTHORITY = "authority"
 

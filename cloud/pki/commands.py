@@ -1,4 +1,4 @@
-"""The operator's commands. Each does its work and prints the result on standard output."""
+"""The operator's commands, except enroll. Each does its work and prints the result on standard output."""
 
 import sys
 from datetime import datetime
@@ -12,35 +12,8 @@ from cloud.pki.settings import PkiSettings
 from wire.errors import ConfigurationError
 from wire.mqtt.certificate_expiry import iso_format
 
-CONTAINER_MARKERS = (Path("/.dockerenv"), Path("/run/.containerenv"))
-"""Files that exist in every container of Docker and of Podman."""
 STANDARD_INPUT = "-"
 """Instead of the name of a file."""
-
-
-def enroll(authority: Authority, settings: PkiSettings, name: str, days: int, parent: Path | None) -> None:
-    """Issue a certificate to a device, write the device's files, and print how to install them.
-
-    The device's folder is created below ``parent``; None: in the authority's folder.
-    """
-    bundle = authority.enroll(name, days)
-    folder = authority.write_bundle(bundle, parent or authority.devices, settings.public_hosts[0])
-    in_container = parent is None and any(marker.exists() for marker in CONTAINER_MARKERS)
-    _print("\n".join(next_steps(folder, in_container=in_container)))
-
-
-def next_steps(folder: Path, *, in_container: bool) -> list[str]:
-    """Return the commands that install the files in a device's folder, one per line.
-
-    ``in_container``: the folder is in the container of the compose service, and must be copied out of it first.
-    """
-    name = folder.name
-    copy = [f"docker compose -f docker-compose.cloud.yml cp pki:{folder} ."] if in_container else []
-    return [
-        *copy,
-        f"scp -r {name if in_container else folder} {name}:facewire/",
-        f"docker compose --env-file {name}/.env -f docker-compose.edge.yml up --build --detach    # there",
-    ]
 
 
 def revoke(authority: Authority, settings: PkiSettings, name: str, reason: Reason) -> None:
@@ -69,7 +42,7 @@ def revoke_certificate(authority: Authority, settings: PkiSettings, file: str, r
     (name,) = change.names
     _conclude(authority, settings, change, f"the certificate of {name!r} is revoked")
     if name in authority.active_devices():
-        _print(f"{name} has another certificate, which is still in force.")
+        show(f"{name} has another certificate, which is still in force.")
 
 
 def revoke_issued_since(authority: Authority, settings: PkiSettings, moment: datetime, reason: Reason) -> None:
@@ -82,11 +55,11 @@ def revoke_issued_since(authority: Authority, settings: PkiSettings, moment: dat
         raise ConfigurationError(f"--all-issued-after is '{moment.isoformat()}': expected a time in the past")
     change = authority.revoke_issued_since(moment, settings.hosts, reason)
     _conclude(authority, settings, change, f"every certificate issued since {iso_format(moment)} is revoked")
-    _print(f"Devices concerned: {', '.join(change.names) or 'none'}.")
+    show(f"Devices concerned: {', '.join(change.names) or 'none'}.")
 
 
 def replace_key(authority: Authority, settings: PkiSettings, role: Role) -> None:
-    """Replace the key and the certificate of the broker or of the sink.
+    """Replace the key and the certificate of the broker, the sink or the gallery.
 
     Raises:
         ConfigurationError: the earlier certificate may still be in use.
@@ -96,7 +69,7 @@ def replace_key(authority: Authority, settings: PkiSettings, role: Role) -> None
 
 
 def list_certificates(authority: Authority) -> None:
-    """Print a table with every certificate of every device.
+    """Print a table with every certificate of every device, and every open code.
 
     A certificate that was issued after the backup that was restored is not in force; its state is ``unregistered``.
     """
@@ -106,9 +79,10 @@ def list_certificates(authority: Authority) -> None:
         for issued in authority.issued()
     ]
     rows += [(client.name, f"{client.serial:x}", "unknown", "unregistered") for client in authority.unregistered()]
+    rows += [(code.device, "-", f"{code.expires:%Y-%m-%d %H:%M}Z", "open code") for code in authority.codes.open()]
     widths = [max(len(row[column]) for row in rows) for column in range(4)]
     for row in rows:
-        _print("  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip())
+        show("  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip())
 
 
 def _conclude(authority: Authority, settings: PkiSettings, change: Change, done: str) -> None:
@@ -125,10 +99,11 @@ def _conclude(authority: Authority, settings: PkiSettings, change: Change, done:
             f"expected a broker that rereads {authority.broker}, as serve.sh and the guard do"
         )
     if outcome is Outcome.NOT_RUNNING:
-        _print(f"{done}. It was not connected: {broker} is not running ({reason}).")
+        show(f"{done}. It was not connected: {broker} is not running ({reason}).")
     else:
-        _print(f"{done} and disconnected.")
+        show(f"{done} and disconnected.")
 
 
-def _print(text: str) -> None:
+def show(text: str) -> None:
+    """Print a text for the operator."""
     print(text, flush=True)  # noqa: T201 (for the operator; the log is on standard error)

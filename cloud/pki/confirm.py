@@ -15,7 +15,6 @@ from pathlib import Path
 
 from cryptography import x509
 
-from cloud.pki import atomic_files
 from cloud.pki.authority import Authority, Change
 from cloud.pki.certificates import pem
 from cloud.pki.clients import AUTHORITY, Role
@@ -23,6 +22,7 @@ from wire.errors import FacewireError
 from wire.mqtt.broker_check import connect_once
 from wire.mqtt.endpoint import Endpoint
 from wire.mqtt.tls import TlsFiles
+from wire.process import atomic_files
 
 RELOAD_SECONDS = 8.0
 """How long the broker may take to put a change in force. It usually takes a second or two."""

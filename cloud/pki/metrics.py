@@ -13,7 +13,7 @@ from wire.mqtt.certificate_expiry import CertificateExpiry
 
 
 class AuthorityCollector(Collector):
-    """Collects when the certificates of the broker and of the sink expire, and how many certificates are in force.
+    """Collects when the certificates of broker, sink and gallery expire, and how many certificates are in force.
 
     Each device reports when its own certificate expires, through its forwarder.
     """

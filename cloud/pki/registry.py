@@ -1,7 +1,7 @@
 """Stores the certificates of all devices and the CRL. The state of each device is derived from these two."""
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import Enum
 from pathlib import Path
@@ -9,13 +9,15 @@ from typing import TypeVar
 
 from cryptography import x509
 
-from cloud.pki import atomic_files
 from cloud.pki.certificates import issued_at, name_of, now, pem, serials_in
 from cloud.pki.clients import Client, decode, encode
 from wire import topics
 from wire.errors import ConfigurationError
+from wire.process import atomic_files
 
 T = TypeVar("T")
+_Version = tuple[int, int, int]
+"""Time of the last change, size and inode of a file."""
 
 
 class State(Enum):
@@ -43,10 +45,17 @@ class Registry:
     def __init__(self, folder: Path) -> None:
         self._issued, self._temporary = folder / "issued", folder / "temporary"
         self._crl, self._unregistered = folder / "crl.pem", folder / "unregistered"
+        self._read: dict[str, tuple[_Version, Issued]] = {}
+        """What is known of each file, so that thousands of certificates need not be parsed again every few seconds."""
 
     def add(self, certificate: x509.Certificate) -> None:
         """Store a device's certificate."""
         _add(self._issued, certificate)
+
+    def add_all(self, certificates: Iterable[x509.Certificate]) -> None:
+        """Store the certificates of many devices."""
+        atomic_files.make_folder(self._issued)
+        atomic_files.write_all({_path(self._issued, one.serial_number): pem(one) for one in certificates})
 
     def serials(self) -> set[int]:
         """Return the serial numbers of the certificates of all devices, from the names of their files.
@@ -77,12 +86,7 @@ class Registry:
             ConfigurationError: a certificate or the CRL is missing or damaged.
         """
         revoked, current_time = serials_in(self.crl()), now()
-        certificates = []
-        for path in self._issued.glob("*.pem"):
-            certificate = _load(path, _parse_device, "the certificate of a device")
-            serial, expires = certificate.serial_number, certificate.not_valid_after_utc
-            state = State.REVOKED if serial in revoked else State.EXPIRED if expires < current_time else State.VALID
-            certificates.append(Issued(name_of(certificate), serial, issued_at(certificate), expires, state))
+        certificates = [replace(one, state=_state(one, revoked, current_time)) for one in self._read_certificates()]
         return sorted(certificates, key=lambda issued: (issued.device, issued.expires, issued.serial))
 
     def active_devices(self) -> dict[str, datetime]:
@@ -107,10 +111,10 @@ class Registry:
         """Store the certificates that are not registered."""
         atomic_files.write_if_changed(self._unregistered, encode(clients).encode())
 
-    def forget_unregistered(self, device: str) -> None:
-        """Remove the certificates of a device from those that are not registered, because it is enrolled again."""
+    def forget_unregistered(self, *devices: str) -> None:
+        """Remove the certificates of devices from those that are not registered, because they are enrolled again."""
         if self._unregistered.exists():
-            self.replace_unregistered(client for client in self.unregistered() if client.name != device)
+            self.replace_unregistered(client for client in self.unregistered() if client.name not in devices)
 
     def add_temporary(self, certificate: x509.Certificate) -> None:
         """Store a certificate that is in force until it is removed or expires, within minutes."""
@@ -135,9 +139,28 @@ class Registry:
                 serials.add(certificate.serial_number)
         return serials
 
+    def _read_certificates(self) -> list[Issued]:
+        """Return every certificate, as if it were valid. Parse only files that are new or have changed."""
+        read = {}
+        for path in self._issued.glob("*.pem"):
+            status = path.stat()
+            version = status.st_mtime_ns, status.st_size, status.st_ino
+            known = self._read.get(path.name)
+            if known is None or known[0] != version:
+                known = version, _load(path, _parse_device, "the certificate of a device")
+            read[path.name] = known
+        self._read = read
+        return [issued for _, issued in read.values()]
+
 
 def _path(folder: Path, serial: int) -> Path:
     return folder / f"{serial:x}.pem"
+
+
+def _state(issued: Issued, revoked: set[int], current_time: datetime) -> State:
+    if issued.serial in revoked:
+        return State.REVOKED
+    return State.EXPIRED if issued.expires < current_time else State.VALID
 
 
 def _serial(path: Path) -> int:
@@ -152,11 +175,12 @@ def _add(folder: Path, certificate: x509.Certificate) -> None:
     atomic_files.write(_path(folder, certificate.serial_number), pem(certificate))
 
 
-def _parse_device(data: bytes) -> x509.Certificate:
+def _parse_device(data: bytes) -> Issued:
     certificate = x509.load_pem_x509_certificate(data)
-    if not topics.is_name(name_of(certificate)):
-        raise ValueError(f"its name is {name_of(certificate)!r}")
-    return certificate
+    name, expires = name_of(certificate), certificate.not_valid_after_utc
+    if not topics.is_name(name):
+        raise ValueError(f"its name is {name!r}")
+    return Issued(name, certificate.serial_number, issued_at(certificate), expires, State.VALID)
 
 
 def _load(path: Path, parse: Callable[[bytes], T], expected: str) -> T:

@@ -16,34 +16,38 @@ from cloud.pki.registry import Registry
 _log = structlog.get_logger("pki")
 
 
-def complete(registry: Registry, broker: BrokerFiles, ca: Identity) -> None:
+def complete(registry: Registry, broker: BrokerFiles, ca: Identity) -> bool:
     """Take over what the broker's files contain and the registry lacks, and log what an operator must do.
 
-    Without a restored backup, the registry lacks nothing, because each change is stored there before it is published.
+    Return whether a backup was restored. Without a restored backup, the registry lacks nothing, because each change is
+    stored there before it is published.
     """
-    if not broker.is_published and registry.serials():
+    lost = not broker.is_published and bool(registry.serials())
+    if lost:
         _log.warning(
             "the broker's files are missing: if a backup was restored, revoke again what was revoked after it, "
             "and enroll again what was enrolled after it"
         )
-    _take_over_revocations(registry, broker, ca)
-    _remember_unregistered(registry, broker)
+    taken_over = _take_over_revocations(registry, broker, ca)
+    remembered = _remember_unregistered(registry, broker)
+    return lost or taken_over or remembered
 
 
-def _take_over_revocations(registry: Registry, broker: BrokerFiles, ca: Identity) -> None:
+def _take_over_revocations(registry: Registry, broker: BrokerFiles, ca: Identity) -> bool:
     own, published = registry.crl(), broker.crl(ca.key)
     missing = serials_in(published) - serials_in(own)
     if published is None or (not missing and _number(published) <= _number(own)):
-        return
+        return False
     newest, older = (published, own) if _number(published) >= _number(own) else (own, published)
     registry.replace_crl(make_crl(ca, newest, serials_in(older)))
     if missing:
         _log.warning(
             "a backup was restored: certificates that were revoked after it stay revoked", certificates=len(missing)
         )
+    return True
 
 
-def _remember_unregistered(registry: Registry, broker: BrokerFiles) -> None:
+def _remember_unregistered(registry: Registry, broker: BrokerFiles) -> bool:
     remembered = registry.unregistered()
     known = registry.serials() | serials_in(registry.crl()) | {client.serial for client in remembered}
     found = [client for client in broker.clients() if client.role is Role.DEVICE and client.serial not in known]
@@ -53,6 +57,7 @@ def _remember_unregistered(registry: Registry, broker: BrokerFiles) -> None:
             "a backup was restored: certificates issued after it are not in force, enroll their devices again",
             devices=", ".join(sorted({client.name for client in found})),
         )
+    return bool(found)
 
 
 def _number(crl: x509.CertificateRevocationList | None) -> int:

@@ -1,4 +1,4 @@
-"""The certificate of the broker or of the sink, which the authority renews before it expires."""
+"""The certificate of a service, such as the broker, which the authority renews before it expires."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -9,10 +9,8 @@ from typing import TypeVar
 import structlog
 from cryptography import x509
 
-from cloud.pki import atomic_files
 from cloud.pki.certificates import (
     CLIENT,
-    SERVER,
     Identity,
     Key,
     hosts_of,
@@ -25,6 +23,7 @@ from cloud.pki.certificates import (
     now,
     pem,
 )
+from wire.process import atomic_files
 
 RENEW_AHEAD = timedelta(days=30)
 
@@ -35,12 +34,13 @@ _log = structlog.get_logger("pki")
 
 @dataclass(frozen=True, slots=True)
 class ServiceCertificate:
-    """A certificate and its key, in files that the broker or the sink reads."""
+    """A certificate and its key, in files that the service reads."""
 
     name: str
     """The common name."""
     certificate: Path
     key: Path
+    purposes: tuple[x509.ObjectIdentifier, ...] = (CLIENT,)
 
     def current(self, ca: Identity) -> x509.Certificate | None:
         """Return the certificate; None if it is missing or damaged, or of another authority or name."""
@@ -68,8 +68,7 @@ class ServiceCertificate:
         self._issue(ca, key, hosts)
 
     def _issue(self, ca: Identity, key: Key, hosts: set[str]) -> None:
-        purposes = [SERVER, CLIENT] if hosts else [CLIENT]
-        certificate = issue(ca, self.name, key, purposes, hosts=sorted(hosts))
+        certificate = issue(ca, self.name, key, self.purposes, hosts=sorted(hosts))
         atomic_files.write(self.certificate, pem(certificate))
         _log.info("issued", name=self.name, hosts=sorted(hosts), expires=certificate.not_valid_after_utc.isoformat())
 

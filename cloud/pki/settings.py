@@ -7,6 +7,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator
 
+from wire.enrolment import messages
 from wire.process.settings import Expected, Host, Port, Settings
 
 _DNS_NAME = re.compile(
@@ -45,6 +46,8 @@ class PkiSettings(Settings):
     """Host name or address at which the authority itself reaches the broker, to disconnect a revoked device."""
     broker_port: Port = 8883
     """Port at which the authority itself reaches the broker."""
+    enrolment_port: Port = messages.PORT
+    """Port at which devices that enroll by code reach the enrolment service."""
 
     @property
     def hosts(self) -> list[str]:

@@ -26,7 +26,7 @@ static struct client **clients; /* sorted by name */
 static size_t client_count;
 static struct stat read_state;
 
-static const char *ROLES[] = {"device", "sink", "broker", "authority"};
+static const char *ROLES[] = {"device", "sink", "broker", "authority", "gallery"};
 
 static int compare_serials(const void *left, const void *right) {
     return strcmp(((const struct certificate *)left)->serial, ((const struct certificate *)right)->serial);

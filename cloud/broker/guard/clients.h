@@ -13,7 +13,7 @@
 
 #include "traffic.h"
 
-enum role { ROLE_DEVICE, ROLE_SINK, ROLE_BROKER, ROLE_AUTHORITY };
+enum role { ROLE_DEVICE, ROLE_SINK, ROLE_BROKER, ROLE_AUTHORITY, ROLE_GALLERY };
 
 struct client {
     char *name;

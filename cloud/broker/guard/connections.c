@@ -4,8 +4,8 @@
 #include <openssl/ssl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <arpa/inet.h>
 #include <sys/socket.h>
-#include <netinet/in.h>
 
 #include "traffic.h"
 
@@ -155,8 +155,18 @@ static struct connection *find_most_frequent(void) {
     return found;
 }
 
-size_t connections_enforce(void) {
-    size_t disconnected = 0, open = 0;
+static void end(struct connection *connection, struct ended_connections *ended) {
+    disconnect(connection);
+    ended->number++;
+    if (connection->has_address && (ended->address[0] == '\0' || connection->of_this_address > ended->of_this_address)) {
+        bool is_ipv4 = IN6_IS_ADDR_V4MAPPED((struct in6_addr *)connection->address);
+        inet_ntop(is_ipv4 ? AF_INET : AF_INET6, connection->address + (is_ipv4 ? 12 : 0), ended->address, sizeof ended->address);
+        ended->of_this_address = connection->of_this_address;
+    }
+}
+
+void connections_enforce(struct ended_connections *ended) {
+    size_t open = 0;
     double began_before = now() - unfinished_limits.seconds;
     for (struct connection *connection = oldest; connection != NULL; connection = connection->next) {
         if (is_unfinished(connection)) {
@@ -171,12 +181,11 @@ size_t connections_enforce(void) {
         }
         connection->of_this_address = are_many && connection->has_address ? count_newer(connection) : 0;
         if (connection->began_at < began_before || connection->of_this_address > unfinished_limits.per_address) {
-            disconnect(connection);
-            disconnected++;
+            end(connection, ended);
+            open--;
         }
     }
-    for (; open - disconnected > unfinished_limits.in_total; disconnected++) {
-        disconnect(find_most_frequent());
+    for (; open > unfinished_limits.in_total; open--) {
+        end(find_most_frequent(), ended);
     }
-    return disconnected;
 }

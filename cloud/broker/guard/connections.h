@@ -8,6 +8,7 @@
  */
 #pragma once
 
+#include <netinet/in.h>
 #include <openssl/x509.h>
 #include <stdbool.h>
 #include <stddef.h>
@@ -31,5 +32,11 @@ void connections_accept(const X509 *certificate, const char *name);
 /* Disconnects all accepted clients of a name. */
 void connections_close(const char *name);
 
-/* Disconnects the unfinished ones beyond the limits. Returns their number. */
-size_t connections_enforce(void);
+struct ended_connections {
+    size_t number;
+    char address[INET6_ADDRSTRLEN]; /* the one that had the most unfinished connections, or empty */
+    size_t of_this_address;         /* that many */
+};
+
+/* Disconnects the unfinished ones beyond the limits, and adds them to "ended". */
+void connections_enforce(struct ended_connections *ended);

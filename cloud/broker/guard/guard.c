@@ -42,7 +42,7 @@
 static mosquitto_plugin_id_t *plugin;
 static char *clients_path;
 static double reread_at, enforced_at, reported_at, interval_seconds = 10;
-static size_t late_connections;
+static struct ended_connections ended_connections;
 static bool is_list_readable = true;
 static bool is_reloading; /* since the last SIGHUP, Mosquitto has not handled packets yet */
 
@@ -244,10 +244,11 @@ static void report(void) {
                              refused[REFUSED_RATE], refused[REFUSED_CONNECT], refused[REFUSED_ID]);
     }
     clients_visit(forget);
-    if (late_connections > 0) {
-        mosquitto_log_printf(MOSQ_LOG_WARNING, "guard: in %.0f s, %zu connections were ended before their CONNECT",
-                             interval_seconds, late_connections);
-        late_connections = 0;
+    if (ended_connections.number > 0) {
+        mosquitto_log_printf(MOSQ_LOG_WARNING, "guard: in %.0f s, %zu connections were ended before their CONNECT, most from %s",
+                             interval_seconds, ended_connections.number,
+                             ended_connections.address[0] ? ended_connections.address : "an unknown address");
+        memset(&ended_connections, 0, sizeof ended_connections);
     }
 }
 
@@ -279,7 +280,7 @@ static int on_tick(int event, void *data, void *unused) {
         reread_at = time;
     }
     if (time - enforced_at >= ENFORCE_MILLISECONDS / 1000.0) {
-        late_connections += connections_enforce();
+        connections_enforce(&ended_connections);
         enforced_at = time;
     }
     if (time - reported_at >= interval_seconds) {
