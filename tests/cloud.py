@@ -14,12 +14,12 @@ from cryptography import x509
 from cloud.pki.authority import Authority
 from cloud.pki.certificates import name_of
 from cloud.pki.confirm import Outcome, confirm
-from cloud.pki.device_bundle import DeviceBundle
 from demo.guard import with_guard
 from demo.ports import HOST, free_port
 from demo.program import ROOT, await_true, find_program
 from tests import packets
 from tests.builders import Peer
+from wire.enrolment.device_bundle import DeviceBundle
 from wire.mqtt.tls import TlsFiles
 
 
@@ -85,6 +85,10 @@ class Cloud:
     def sink_files(self) -> TlsFiles:
         """The TLS files of the sink."""
         return TlsFiles(*(self.authority.sink / name for name in ("ca.pem", "cert.pem", "key.pem")))
+
+    def gallery_files(self) -> TlsFiles:
+        """The TLS files of the gallery."""
+        return TlsFiles(*(self.authority.gallery / name for name in ("ca.pem", "cert.pem", "key.pem")))
 
     def broker_files(self) -> TlsFiles:
         """The TLS files of the broker, with which its health check connects."""

@@ -15,6 +15,27 @@ from demo import program
 from demo.program import NotInstalled, find_program
 from demo.stack import Stack
 
+LONGEST = (
+    "intrusion/test_gallery",
+    "test_chaos",
+    "test_s3_answers",
+    "test_replicas",
+    "test_links",
+    "test_sink",
+    "test_pipeline",
+)
+"""The files whose tests take longest. They run first, so that the last process to end does not run alone for long."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the files that take longest first."""
+    places = {name: place for place, name in enumerate(LONGEST)}
+
+    def place(item: pytest.Item) -> int:
+        return places.get(str(item.path.relative_to(Path(__file__).parent).with_suffix("")), len(places))
+
+    items.sort(key=place)
+
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Print a table with the result of each intrusion test."""

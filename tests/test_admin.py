@@ -12,22 +12,23 @@ import boto3
 import pytest
 from botocore.exceptions import ClientError
 
+from cloud.iam import Document
 from cloud.s3sink.admin import deletion, policies
 from cloud.s3sink.admin.deletion import Criteria
-from cloud.s3sink.objects import PROPERTIES_BYTES, key_of, make_object, make_quarantined
-from cloud.s3sink.settings import BucketSettings, SinkSettings
+from cloud.s3sink.objects import PROPERTIES_BYTES, make_object, make_quarantined
+from cloud.s3sink.settings import SinkSettings, WriteSettings
 from cloud.s3sink.store_check import is_store_check
 from demo.program import ROOT, await_true
 from demo.stack import BUCKET, Stack
 from tests.builders import CAPTURED_AT, Peer, make_face, make_jpeg
-from wire import face
+from wire import face, keys
 from wire.errors import ConfigurationError
 from wire.face import Face
 from wire.mqtt.connection import Message
 from wire.mqtt.properties import NO_PROPERTIES, Properties, unpack
 from wire.topics import Origin
 
-SETTINGS = BucketSettings(s3_bucket="my-faces", s3_prefix="site-1/faces")
+SETTINGS = WriteSettings(s3_bucket="my-faces", s3_prefix="site-1/faces")
 
 
 def admin(stack: Stack, *arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
@@ -40,12 +41,12 @@ def admin(stack: Stack, *arguments: str, **environ: str) -> subprocess.Completed
 
 def put(stack: Stack, bucket: str, device: str, camera: str, captured_at: datetime) -> str:
     """Store a face and return its key."""
-    key = key_of("faces", Origin(device, camera), captured_at, face.new_id(captured_at))
+    key = keys.of_face("faces", Origin(device, camera), captured_at, face.new_id(captured_at))
     stack.s3().put_object(Bucket=bucket, Key=key, Body=b"x")
     return key
 
 
-def keys(stack: Stack, bucket: str) -> set[str]:
+def stored_keys(stack: Stack, bucket: str) -> set[str]:
     """Return all keys in the bucket."""
     return {item["Key"] for item in stack.s3().list_objects_v2(Bucket=bucket).get("Contents", [])}
 
@@ -78,13 +79,13 @@ def test_the_policy_allows_two_actions_on_one_bucket():
 
 def test_an_asterisk_in_the_prefix_is_no_wildcard_in_the_policy():
     """IAM takes ``${*}`` literally."""
-    write, listing, *_ = policies.sink_policy(BucketSettings(s3_bucket="my-faces", s3_prefix="a*b"))["Statement"]
+    write, listing, *_ = policies.sink_policy(WriteSettings(s3_bucket="my-faces", s3_prefix="a*b"))["Statement"]
     assert write["Resource"] == "arn:aws:s3:::my-faces/a${*}b/*"
     assert listing["Condition"] == {"StringLike": {"s3:prefix": "a${*}b/*"}}
 
 
 @pytest.fixture
-def sink_with(stack: Stack) -> Callable[[policies.Document], dict[str, str]]:
+def sink_with(stack: Stack) -> Callable[[Document], dict[str, str]]:
     """A function that creates a user with a policy on the S3 server, and returns the credentials as AWS variables."""
     stack.start_s3("-s3.iam.readOnly=false")
     stack.make_bucket()
@@ -92,7 +93,7 @@ def sink_with(stack: Stack) -> Callable[[policies.Document], dict[str, str]]:
     owner = {"aws_access_key_id": "facewire", "aws_secret_access_key": stack.secret_key}
     iam: Any = boto3.client("iam", endpoint_url=address, region_name="us-east-1", **owner)  # type: ignore[call-overload]
 
-    def make(policy: policies.Document) -> dict[str, str]:
+    def make(policy: Document) -> dict[str, str]:
         iam.create_user(UserName="sink")
         key = iam.create_access_key(UserName="sink")["AccessKey"]
         iam.put_user_policy(UserName="sink", PolicyName="sink", PolicyDocument=json.dumps(policy))
@@ -103,7 +104,7 @@ def sink_with(stack: Stack) -> Callable[[policies.Document], dict[str, str]]:
 
 def test_with_the_policy_the_sink_can_write_faces_and_do_nothing_else(stack: Stack, sink_with):
     """On a server that enforces the policy, it can neither read nor delete, nor write or list outside the prefix."""
-    keys_of_sink = sink_with(policies.sink_policy(BucketSettings(s3_bucket=BUCKET)))
+    keys_of_sink = sink_with(policies.sink_policy(WriteSettings(s3_bucket=BUCKET)))
     stack.start_broker("cloud-broker")
     stack.start_connected("s3sink", **keys_of_sink)
     seen = make_face(jpeg=make_jpeg())
@@ -130,10 +131,11 @@ def test_with_the_policy_the_sink_can_write_faces_and_do_nothing_else(stack: Sta
             forbidden()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("omitted", [0, 1])
 def test_the_sink_needs_every_statement_of_the_policy(stack: Stack, sink_with, omitted: int):
     """Without one of them it exits, or retries its writes forever."""
-    policy = policies.sink_policy(BucketSettings(s3_bucket=BUCKET))
+    policy = policies.sink_policy(WriteSettings(s3_bucket=BUCKET))
     del policy["Statement"][omitted]
     keys_of_sink = sink_with(policy)
     stack.start_broker("cloud-broker")
@@ -152,7 +154,7 @@ def test_the_sink_needs_every_statement_of_the_policy(stack: Stack, sink_with, o
 def test_the_policy_allows_the_use_of_the_kms_key_only():
     """With KMS there is one more action, for that key."""
     key = "arn:aws:kms:us-east-1:123456789012:key/1234abcd"
-    settings = BucketSettings(s3_bucket="my-faces", s3_encryption="aws:kms", s3_kms_key_id=key)
+    settings = WriteSettings(s3_bucket="my-faces", s3_encryption="aws:kms", s3_kms_key_id=key)
     (statement,) = [item for item in policies.sink_policy(settings)["Statement"] if item["Resource"] == key]
     assert statement["Action"] == "kms:GenerateDataKey"
 
@@ -160,7 +162,7 @@ def test_the_policy_allows_the_use_of_the_kms_key_only():
 def test_a_server_accepts_the_lifecycle(servers: Stack):
     """And returns it unchanged."""
     servers.make_bucket("lifecycle")
-    wanted = policies.lifecycle(BucketSettings(s3_bucket="lifecycle"), 30)
+    wanted = policies.lifecycle(WriteSettings(s3_bucket="lifecycle"), 30)
     servers.s3().put_bucket_lifecycle_configuration(Bucket="lifecycle", LifecycleConfiguration=wanted)  # type: ignore[arg-type]
     (rule,) = servers.s3().get_bucket_lifecycle_configuration(Bucket="lifecycle")["Rules"]
     assert rule["Expiration"]["Days"] == 30
@@ -192,25 +194,25 @@ def test_policy_and_lifecycle_print_only_json(servers: Stack):
 )
 def test_only_matching_objects_are_deleted(servers: Stack, bucket: str, criteria: Criteria, is_deleted):
     """A device whose name starts with the name of another is not affected."""
-    before, client = keys(servers, bucket), servers.s3()
+    before, client = stored_keys(servers, bucket), servers.s3()
     expected = {key for key in before if is_deleted(key)}
     assert deletion.delete(client, bucket, deletion.find(client, bucket, "faces", criteria)) == len(expected)
-    assert keys(servers, bucket) == before - expected
+    assert stored_keys(servers, bucket) == before - expected
 
 
 @pytest.mark.parametrize("make", [face.new_id, lambda moment: face.id_from_hash(moment, bytes(range(10)))])
 def test_a_single_face_is_deleted_by_its_id(servers: Stack, bucket: str, make):
     """Without its device or camera. A plain picture has an id too."""
     face_id = make(CAPTURED_AT)
-    key = key_of("faces", Origin("jetson-2", "yard"), CAPTURED_AT, face_id)
-    before = keys(servers, bucket)
+    key = keys.of_face("faces", Origin("jetson-2", "yard"), CAPTURED_AT, face_id)
+    before = stored_keys(servers, bucket)
     servers.s3().put_object(Bucket=bucket, Key=key, Body=b"x")
     listed = admin(servers, "delete", "--face", face_id, S3_BUCKET=bucket)
     assert listed.stdout == f"s3://{bucket}/{key}\n"
-    assert key in keys(servers, bucket)
+    assert key in stored_keys(servers, bucket)
     done = admin(servers, "delete", "--face", face_id, "--yes", S3_BUCKET=bucket)
     assert (done.returncode, done.stdout) == (0, "1 deleted\n")
-    assert keys(servers, bucket) == before
+    assert stored_keys(servers, bucket) == before
 
 
 def test_earlier_versions_and_delete_markers_are_deleted_too(servers: Stack):
@@ -235,7 +237,7 @@ def test_more_than_1000_objects_are_deleted(servers: Stack):
     for number in range(1003):
         client.put_object(Bucket="many", Key=f"faces/device=d/camera=c/date=2026-11-22/{number}.jpg", Body=b"")
     assert admin(servers, "delete", "--device", "d", "--yes", S3_BUCKET="many").stdout == "1003 deleted\n"
-    assert not keys(servers, "many")
+    assert not stored_keys(servers, "many")
 
 
 @pytest.mark.parametrize(
@@ -319,7 +321,7 @@ def test_valid_faces_and_pictures_are_released_from_quarantine(servers: Stack):
     assert done.returncode == 0
     assert done.stderr == "3 released, 0 stay in quarantine\n"
     expected = {make_object(message, "faces", CAPTURED_AT).key for message in (message_of(first), picture)}
-    assert {key for key in keys(servers, name) if not is_store_check(key)} == {stored.key, *expected}
+    assert {key for key in stored_keys(servers, name) if not is_store_check(key)} == {stored.key, *expected}
     released = servers.s3().get_object(Bucket=name, Key=make_object(message_of(first), "faces", CAPTURED_AT).key)
     assert released["Body"].read() == first.jpeg
     assert released["Metadata"] == dict(face.encode(first).user_properties)
@@ -349,6 +351,6 @@ def test_messages_that_cannot_be_judged_or_are_not_valid_stay_in_quarantine(serv
     assert sum("expected at most the 1 bytes" in line for line in lines) == 1
     assert sum("more than 64 user properties" in line for line in lines) == 1
     assert sum("attribute sha256" in line for line in lines) == 1
-    remaining = {key for key in keys(servers, name) if "/quarantine/" in key}
+    remaining = {key for key in stored_keys(servers, name) if "/quarantine/" in key}
     assert remaining == set(kept)
     assert other not in remaining

@@ -26,7 +26,7 @@ from edge.detector.delivery.outbox import Outbox
 from tests.builders import make_face, make_jpeg
 from tests.chaos import ledger
 from tests.chaos.disk import Disk, flip_bit
-from tests.chaos.faults import KINDS, Scope, plan
+from tests.chaos.faults import KINDS, SINK_KINDS, Scope, plan, sink_names
 from tests.chaos.journal import Entry, Journal, State, ids_in, record, settle
 from tests.chaos.ledger import Stored
 from tests.chaos.proxy import Mode, TcpProxy
@@ -66,6 +66,22 @@ def test_plan_depends_only_on_its_seed_and_draws_all_kinds_equally_often() -> No
 def test_faults_of_one_burst_have_different_targets() -> None:
     hit: list[str] = []
     for fault in plan(7, 100, 20.0):
+        hit += fault.targets
+        assert len(hit) == len(set(hit))
+        if fault.last_of_burst:
+            hit.clear()
+
+
+def test_sinks_are_killed_hang_and_change_in_number_one_at_a_time() -> None:
+    sinks = sink_names(2)
+    faults = plan(7, 200, 20.0, (*KINDS, *SINK_KINDS), sinks)
+    affected = {(fault.kind, sink) for fault in faults for sink in fault.sinks}
+    assert affected == {("add-sink", "s3sink-3")} | {
+        (kind, sink) for kind in ("kill-sink", "hang-sink", "remove-sink", "cloud-cut") for sink in sinks
+    }
+    assert all(len(fault.sinks) == 2 for fault in faults if fault.kind == "cloud-cut")
+    hit: list[str] = []
+    for fault in faults:
         hit += fault.targets
         assert len(hit) == len(set(hit))
         if fault.last_of_burst:

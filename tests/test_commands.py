@@ -5,8 +5,11 @@ import sys
 
 import pytest
 
+from cloud.gallery.admin.settings import AdminSettings
+from cloud.gallery.settings import GallerySettings
+from cloud.pki.enrolment.settings import EnrolmentSettings
 from cloud.pki.settings import PkiSettings
-from cloud.s3sink.settings import BucketSettings, SinkSettings
+from cloud.s3sink.settings import SinkSettings, WriteSettings
 from cloud.s3sink.store_check import ABILITIES
 from demo.film import clip
 from demo.ports import free_port
@@ -17,28 +20,45 @@ from edge.detector.settings import DetectorSettings
 from edge.forwarder.settings import ForwarderSettings
 from tests.builders import make_faces
 from wire import __version__
+from wire.mqtt.broker_settings import CloudBrokerSettings
 from wire.process.settings import Settings
 
 PROGRAMS: dict[str, type[Settings] | None] = {
     "edge.detector": DetectorSettings,
     "edge.forwarder": ForwarderSettings,
     "cloud.s3sink": SinkSettings,
-    "cloud.s3sink.admin": BucketSettings,
+    "cloud.s3sink.admin": WriteSettings,
+    "cloud.gallery": GallerySettings,
+    "cloud.gallery.admin": AdminSettings,
     "cloud.pki": PkiSettings,
+    "wire.check_broker": CloudBrokerSettings,
+    "cloud.pki.enrolment": EnrolmentSettings,
+    "edge.forwarder.join": None,
     "wire.process.health": None,
     "demo": None,
     "scripts.convert_yunet": None,
+    "scripts.costs": None,
     "tests.audit": None,
+    "tests.brokers": None,
     "tests.chaos": None,
     "tests.thief": None,
     "tests.compose": None,
+    "tests.iot_core": None,
     "tests.mutants": None,
     "tests.s3_answers": None,
+    "benchmarks.arm64_instructions": None,
     "benchmarks.backlog": None,
     "benchmarks.broker_durability": None,
+    "benchmarks.detector": None,
     "benchmarks.detector_comparison": None,
+    "benchmarks.latency": None,
+    "benchmarks.fleet": None,
+    "benchmarks.forwarder": None,
+    "benchmarks.gallery": None,
     "benchmarks.outbox": None,
     "benchmarks.pipeline": None,
+    "benchmarks.sink": None,
+    "benchmarks.sinks": None,
     "benchmarks.startup": None,
     "benchmarks.still_scene": None,
     "benchmarks.thin_link": None,
@@ -59,7 +79,9 @@ def test_program_list_contains_every_executable_module():
     paths = [path for top in tops for path in (ROOT / top).rglob("*.py")]
     runnable = {path for path in paths if '\nif __name__ == "__main__":' in path.read_text()}
     names = {".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__main__") for path in runnable}
-    of_other_programs = {"benchmarks.peers", "tests.chaos.journal", "tests.thief.attack", "tests.thief.honest"}
+    of_benchmarks = {"benchmarks.arm64_guest", "benchmarks.peers", "benchmarks.plain_detector"}
+    of_benchmarks |= {"benchmarks.fleet.answers", "benchmarks.fleet.load"}
+    of_other_programs = of_benchmarks | {"tests.chaos.journal", "tests.thief.attack", "tests.thief.honest"}
     assert names == {*PROGRAMS, *of_other_programs}
 
 
@@ -104,6 +126,7 @@ def test_check_succeeds_and_changes_nothing(stack: Stack):
         ("edge.forwarder", "forwarder", ("settings", "local broker", "cloud broker")),
         ("cloud.s3sink", "s3sink", ("settings", "cloud broker", "bucket", *ABILITIES)),
         ("cloud.pki", "pki", ("settings", "authority")),
+        ("cloud.pki.enrolment", "enrolment", ("settings", "certificate")),
     ):
         checked = run(module, "--check", environ=stack.environ(name))
         assert results(checked) == dict.fromkeys(names, "ok")
@@ -136,3 +159,26 @@ def test_check_reports_every_failure(stack: Stack):
     assert "CLOUD_MQTT_PORT is 'no port': expected a port from 1 to 65535" in checked.stdout
     checked = run("cloud.pki", "--check", environ=stack.environ("pki", PKI_FOLDER=str(stack.folder / "none")))
     assert results(checked) == {"settings": "ok", "authority": "failed"}
+
+
+def test_a_damaged_model_ends_the_detector_with_one_line(stack: Stack):
+    """The model is loaded in a thread of its own; its error still ends the process."""
+    code = (
+        "import os; from dataclasses import replace; from edge.detector.model import onnx_network as network; "
+        "network.CONVERTED = replace(network.CONVERTED, sha256='0' * 64); "
+        "from edge.detector.__main__ import PROGRAM; from wire.process.lifecycle import exit_now; "
+        "exit_now(PROGRAM.run([], os.environ))"
+    )
+    environ = stack.environ("detector", CAMERA_SOURCE=str(clip("single_face.mp4")), MQTT_QOS="0")
+    ended = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, env=environ, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert ended.returncode == 65
+    assert "yunet_converted.onnx is damaged: its SHA-256 is" in ended.stderr.splitlines()[-1]
+    assert "Traceback" not in ended.stderr
+
+
+def test_the_detector_imports_prometheus_only_to_serve_metrics():
+    """Its client takes a tenth of the detector's start."""
+    code = "import sys; import edge.detector.__main__; print('prometheus_client' in sys.modules)"
+    assert subprocess.check_output([sys.executable, "-c", code], cwd=ROOT, text=True) == "False\n"

@@ -1,5 +1,6 @@
 """Runs ``python -m demo`` as a user does: as a separate process, with real servers, and without leftovers."""
 
+import re
 import signal
 import subprocess
 import sys
@@ -8,6 +9,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import cv2
+import httpx
 import numpy as np
 import psutil
 import pytest
@@ -161,3 +163,28 @@ def test_faces_for_the_contact_sheet_are_selected_evenly(count: int, max_count: 
     steps = {later - earlier for earlier, later in pairwise(chosen)}
     assert not chosen or (chosen[0], chosen[-1]) == (0, count - 1)
     assert max(steps, default=1) - min(steps, default=1) <= 1
+
+
+@pytest.mark.slow
+def test_the_gallery_of_the_demo_stays_until_ctrl_c(tmp_path: Path):
+    """It shows the faces that the demo has stored, and the demo ends with status 0."""
+    demo = start_demo(tmp_path, "--stay")
+    assert demo.stdout is not None
+    said = ""
+    for line in demo.stdout:
+        said += line
+        if "the gallery stays" in line:
+            break
+    address, password = re.search(r"gallery: (\S+)  password: (\S+)", said).groups()  # type: ignore[union-attr]
+    with httpx.Client(base_url=address, headers={"Origin": address, "X-Gallery": "1"}, trust_env=False) as visitor:
+        assert visitor.get("/api/days").status_code == 401
+        assert visitor.post("/api/sign-in", json={"password": password}).status_code == 204
+        days = visitor.get("/api/days").json()["days"]
+        devices = visitor.get("/api/devices").json()["devices"]
+    stored = re.search(r"every face published is stored exactly once: (\d+)", said)
+    assert stored is not None
+    assert sum(day["count"] for day in days) == int(stored[1]) > 20
+    assert [device["device"] for device in devices] == ["jetson-1"]
+    demo.send_signal(signal.SIGINT)
+    assert finish(demo)[0] == 0
+    assert not remaining_processes(tmp_path)

@@ -1,5 +1,7 @@
 """The model's interface, the crops, and the detector from frames to faces."""
 
+import shutil
+import sys
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -16,7 +18,7 @@ from demo.film import clip
 from edge.detector.camera.frame import Camera, Frame
 from edge.detector.camera.recorded import VideoFile
 from edge.detector.detector import Detector
-from edge.detector.model.weights import WHOLE
+from edge.detector.model.weights import CONVERTED, FOLDER, NCNN_WEIGHTS, Model
 from edge.detector.model.yunet import FaceDetector
 from edge.detector.selection.crop import clamp, crop, encode_jpeg
 from edge.detector.selection.scene import WEAK_CONFIDENCE
@@ -70,17 +72,22 @@ def test_a_frame_of_any_size_can_be_searched(shape: tuple[int, int]):
 
 
 @pytest.mark.parametrize("fault", ["missing", "truncated", "one byte"])
-def test_a_missing_or_damaged_model_is_an_error(tmp_path: Path, fault: str):
+@pytest.mark.parametrize(
+    ("provider", "model"), [("cpu", CONVERTED), *([("ncnn", NCNN_WEIGHTS)] if sys.platform == "linux" else [])]
+)
+def test_a_missing_or_damaged_model_is_an_error(tmp_path: Path, fault: str, provider: str, model: Model):
     """The message is one line."""
-    content = bytearray(WHOLE.read())
-    path = tmp_path / WHOLE.name
+    shutil.copytree(FOLDER, tmp_path, dirs_exist_ok=True)
+    content = bytearray(model.read())
+    path = tmp_path / model.name
+    path.unlink()
     if fault == "truncated":
         path.write_bytes(content[:1000])
     elif fault == "one byte":
         content[100_000] ^= 1
         path.write_bytes(content)
     with pytest.raises(ConfigurationError, match="model") as caught:
-        FaceDetector(640, 0.7, folder=tmp_path)
+        FaceDetector(640, 0.7, [provider], folder=tmp_path)
     assert caught.value.exit_code == ExitCode.BAD_DATA
     assert "\n" not in str(caught.value)
 

@@ -1,7 +1,6 @@
 """The sink's fair queue."""
 
 import math
-import threading
 import time
 
 import pytest
@@ -14,9 +13,16 @@ from demo.program import await_true
 
 
 def take(queue: FairQueue[str], count: int) -> list[Entry[str]]:
-    """Get ``count`` entries, as so many workers would."""
-    entries = [queue.get() for _ in range(count)]
-    return [entry for entry in entries if entry is not None]
+    """Get ``count`` entries when they are due, as so many workers would."""
+    entries: list[Entry[str]] = []
+
+    def step() -> bool:
+        while len(entries) < count and (entry := queue.take()) is not None:
+            entries.append(entry)
+        return len(entries) == count
+
+    await_true(step, 10, "the entries are due")
+    return entries
 
 
 def serve(queue: FairQueue[str], count: int) -> list[str]:
@@ -83,19 +89,29 @@ def test_beyond_the_total_limit_only_devices_below_their_share_may_add_messages(
     assert not queue.put("loud", "", 15)
 
 
-def test_get_waits_for_an_item_or_for_close():
-    """A closed queue returns None."""
-    queue: FairQueue[str] = FairQueue()
-    got: list[Entry[str] | None] = []
-    workers = [threading.Thread(target=lambda: got.append(queue.get())) for _ in range(2)]
-    for worker in workers:
-        worker.start()
-    queue.put("a", "x", 1)
-    await_true(lambda: bool(got), 10, "one of them has an item")
-    queue.close()
-    for worker in workers:
-        worker.join(10)
-    assert {entry.item if entry else None for entry in got} == {None, "x"}
+def test_many_devices_with_few_messages_saturate_the_queue_and_are_not_turned_away():
+    """A message that is turned away is sent again half a minute later. Nothing more is received instead."""
+    queue: FairQueue[str] = FairQueue(max_device_bytes=90, max_total_bytes=100)
+    added = [(queue.is_saturated, queue.put(f"device-{number % 5}", "", 10)) for number in range(10)]
+    assert added == [(False, True)] * 10
+    is_saturated = queue.is_saturated
+    assert queue.put("device-0", "", 10)  # what had arrived before
+    serve(queue, 2)
+    assert (is_saturated, queue.is_saturated) == (True, False)
+
+
+def test_devices_for_which_s3_fails_do_not_saturate_the_queue(no_jitter):
+    """They may wait for long. Others must not wait with them."""
+    queue: FairQueue[str] = FairQueue(max_device_bytes=90, max_total_bytes=100)
+    for number in range(10):
+        assert queue.put(f"device-{number}", "", 10)
+    is_saturated = queue.is_saturated
+    for entry in take(queue, 6):
+        queue.retry(entry)
+    assert queue.size == 100
+    assert (is_saturated, queue.is_saturated) == (True, False)
+    assert queue.put("honest", "", 10)
+    assert queue.put("honest", "", 10)
 
 
 def test_a_busy_device_leaves_workers_free():
@@ -122,9 +138,11 @@ def test_failing_devices_share_half_of_the_workers(no_jitter):
     """However many devices hang, the others have the other half."""
     queue: FairQueue[str] = FairQueue(workers=8)
     for device in "abcdefgh":
+        fill(queue, device, 1)
+    for entry in take(queue, 8):
+        queue.retry(entry)
+    for device in "abcdefgh":
         fill(queue, device, 4)
-        for entry in [entry for entry in take(queue, 1) if entry.queue.device == device]:
-            queue.retry(entry)
     failing = take_ready(queue)
     assert len(failing) == 4
     queue.put("good", "good", 1)
@@ -134,13 +152,9 @@ def test_failing_devices_share_half_of_the_workers(no_jitter):
 def take_ready(queue: FairQueue[str]) -> list[Entry[str]]:
     """Get every entry that a worker would get at once."""
     ready: list[Entry[str]] = []
-    while True:
-        with queue._changed:
-            entry = queue._take(time.monotonic())
-            if entry is None:
-                return ready
-            queue._free -= 1
+    while (entry := queue.take()) is not None:
         ready.append(entry)
+    return ready
 
 
 def test_one_key_that_fails_does_not_hold_up_others_of_its_device(no_jitter):

@@ -35,7 +35,7 @@ def frames(count: int) -> list[Frame]:
     return [Frame(image, OPENED_AT + n / 25, n / 25, new_scene=n == 0) for n in range(count)]
 
 
-@pytest.mark.parametrize("size", [320, 640])
+@pytest.mark.parametrize("size", [320, pytest.param(640, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("name", ["single_face.mp4", "face_noface.mov", "WolfgangLanger_Pexels.mp4", "pan"])
 def test_no_face_in_a_film_of_people_is_rejected(name: str, size: int):
     """Every detection with the required score, in any pose, whole or cut off."""

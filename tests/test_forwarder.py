@@ -7,6 +7,8 @@ import pytest
 from demo.ports import free_port
 from demo.program import await_true
 from demo.stack import DEVICE, OPERATOR, Stack
+from edge.forwarder.forwarder import MAX_RECEIPT_BYTES
+from edge.forwarder.relay import MAX_HELD_BYTES
 from tests.builders import Peer, make_face
 from tests.scrape import scrape
 from wire import face, probe, status
@@ -128,6 +130,38 @@ def test_waiting_messages_are_forwarded_when_the_cloud_returns(brokers: Stack):
         await_true(lambda: len(set(_payloads(cloud))) == 200, 40, "all have arrived")
 
 
+def test_large_messages_fill_neither_process_nor_broker_while_the_cloud_is_away(brokers: Stack):
+    """The forwarder holds as many bytes as it may, the rest waits in the local broker, and nothing is lost."""
+    port = free_port()
+    start(brokers, METRICS_PORT=str(port))
+    brokers.programs["cloud-broker"].kill()
+    payloads = [number.to_bytes(2) + bytes(131_072 - 2) for number in range(200)]
+    with Peer(brokers.local_port) as local:
+        for payload in payloads:
+            local.session.publish("faces/door", payload, qos=1).result(10)
+    held = "facewire_messages_held_bytes{direction=up}"
+    await_true(lambda: scrape(port)[held] >= MAX_HELD_BYTES, 20, "the forwarder holds what it may")
+    measured = scrape(port)
+    assert measured[held] < MAX_HELD_BYTES + 3 * 131_072
+    assert measured["facewire_link_up{broker=local}"] == 1
+    brokers.start_broker("cloud-broker")
+    with Peer(brokers.watch_port, "devices/+/faces/#") as cloud:
+        await_true(lambda: len(set(_payloads(cloud))) == len(payloads), 40, "all have arrived")
+    await_true(lambda: scrape(port)[held] == 0, 20, "the forwarder holds nothing")
+
+
+def test_a_receipt_that_is_too_large_is_refused(brokers: Stack):
+    """Otherwise the cloud could fill the memory of the forwarder. Others pass."""
+    port = free_port()
+    start(brokers, METRICS_PORT=str(port))
+    topic = f"devices/{DEVICE}/receipts/door"
+    with Peer(brokers.local_port, "receipts/+") as local, Peer(brokers.watch_port) as cloud:
+        for payload in (bytes(MAX_RECEIPT_BYTES), b"small"):
+            cloud.session.publish(topic, payload, qos=1).result(10)
+        assert local.await_messages(1)[0].payload == b"small"
+    assert scrape(port)["facewire_messages_refused_total{direction=down}"] == 1
+
+
 def test_a_face_waits_for_a_subscriber_in_the_cloud(brokers: Stack):
     """The broker would accept and discard it. The edge is often started before the sink."""
     start(brokers)
@@ -164,6 +198,22 @@ def test_a_refused_message_is_logged_and_does_not_block_others(stack: Stack):
     assert "Not authorized" in line
     assert refused.id in line
     assert "faces/garden" in line
+
+
+def test_messages_above_the_rate_of_the_cloud_wait(stack: Stack):
+    """They are published again about once a second, and none is refused."""
+    stack.limits = {"byte_burst": 300_000, "bytes_per_second": 200_000}
+    stack.start_broker("local-broker")
+    stack.start_broker("cloud-broker")
+    start(stack, METRICS_PORT=str(port := free_port()))
+    faces = [make_face(jpeg=bytes((number,)) * 60_000) for number in range(20)]
+    with Peer(stack.watch_port, "devices/+/faces/#") as cloud, Peer(stack.local_port) as local:
+        for one in faces:
+            local.session.publish("faces/door", one.jpeg, qos=1, properties=face.encode(one))
+        await_true(lambda: len(_payloads(cloud)) >= len(faces), 60, "every face is in the cloud")
+        assert sorted(_payloads(cloud)) == sorted(one.jpeg for one in faces)
+    assert scrape(port)["facewire_messages_refused_total{direction=up}"] == 0
+    assert stack.programs["forwarder"].output().count("the broker limits the rate, waiting") == 1
 
 
 def test_with_receipts_by_the_broker_the_forwarder_sends_them(brokers: Stack):

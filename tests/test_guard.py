@@ -130,7 +130,11 @@ class TestPermissions:
         """So nobody can take over the session of another, or have more than two."""
         for tls, own in {
             cloud.device_1: ["jetson-1", "facewire-forwarder-jetson-1", "facewire-check-jetson-1"],
-            cloud.sink_files(): ["facewire.s3sink", "facewire-s3sink", "facewire-check-facewire.s3sink"],
+            cloud.sink_files(): [
+                *("facewire.s3sink", "facewire-s3sink", "facewire-s3sink-1", f"facewire-s3sink-{'Ab-0' * 12}"),
+                *("facewire-check-facewire.s3sink", "facewire-check-facewire.s3sink-1"),
+            ],
+            cloud.gallery_files(): ["facewire.gallery", "facewire-gallery", "facewire-check-facewire.gallery"],
             cloud.broker_files(): ["facewire.broker"],
         }.items():
             for client_id in own:
@@ -146,7 +150,11 @@ class TestPermissions:
                 "health",
             ):
                 assert not _is_accepted(cloud, tls, client_id)
-        assert not _is_accepted(cloud, cloud.device_1, "facewire-s3sink")
+        for sinks_id in ("facewire-s3sink", "facewire-s3sink-1", "facewire-check-facewire.s3sink-1"):
+            assert not _is_accepted(cloud, cloud.device_1, sinks_id)
+            assert not _is_accepted(cloud, cloud.gallery_files(), sinks_id)
+        for wrong in ("facewire-gallery", "facewire-s3sink-", "facewire-s3sink-a.b", f"facewire-s3sink-{'a' * 49}"):
+            assert not _is_accepted(cloud, cloud.sink_files(), wrong)
 
     def test_only_a_clients_own_filters_are_granted(self, cloud: Cloud):
         """The others are refused when they are asked for, so they cost no memory."""
@@ -172,6 +180,24 @@ class TestPermissions:
                 NOT_AUTHORIZED,
                 NOT_AUTHORIZED,
             ]
+
+            groups = ("s3sink", "a", f"{'Ab-_0' * 12}1234")
+            assert sink.subscribe(*(f"$share/{group}/devices/+/faces/#" for group in groups)) == [1] * 3
+            refused = ["$share//devices/+/faces/#", "$share/a b/devices/+/faces/#"]
+            refused += ["$share/g/#", "$share/g/devices/+/receipts/#", f"$share/{'a' * 65}/devices/+/faces/#"]
+            refused += ["$share/g/$share/g/devices/+/faces/#", "$SHARE/g/devices/+/faces/#"]
+            assert sink.subscribe(*refused) == [NOT_AUTHORIZED] * len(refused)
+
+        with connected(cloud, cloud.gallery_files(), "facewire-gallery") as gallery:
+            assert gallery.subscribe("devices/+/stored/#", "devices/+/status/#") == [1, 1]
+            others = [
+                "#",
+                "devices/+/faces/#",
+                "devices/+/receipts/#",
+                "devices/+/+/#",
+                "$share/s3sink/devices/+/faces/#",
+            ]
+            assert gallery.subscribe(*others) == [NOT_AUTHORIZED] * 5
 
     def test_a_client_has_a_limited_number_of_filters(self, cloud: Cloud):
         """Even of those that it may have."""

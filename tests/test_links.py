@@ -70,6 +70,7 @@ def test_copies_of_a_face_are_uploaded_once_while_the_link_is_thin(brokers: Stac
         assert set(arrived(cloud).values()) == {1}
 
 
+@pytest.mark.slow
 def test_copies_are_uploaded_once_if_the_local_broker_is_restarted(brokers: Stack, link: TcpProxy):
     """The broker has lost everything, but what is under way to the cloud still is."""
     faces = large_faces(2)

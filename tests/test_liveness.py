@@ -12,6 +12,7 @@ from wire.mqtt.liveness import (
     PING_SECONDS,
     SLOW_BYTES_PER_SECOND,
     STALLED_SECONDS,
+    UNANSWERED_SECONDS,
     Liveness,
     Verdict,
     unacknowledged_bytes,
@@ -52,7 +53,7 @@ class Link:
             verdict = self.check()
             if verdict is Verdict.PING:
                 self.ping()
-            if verdict is Verdict.DEAD:
+            if verdict in (Verdict.DEAD, Verdict.UNANSWERED):
                 return verdict
         return Verdict.ALIVE
 
@@ -127,13 +128,32 @@ def test_a_connection_that_only_receives_is_dead_in_the_end():
 
 
 def test_a_slow_answer_to_a_publish_is_not_a_dead_connection():
-    """The broker answers to PINGREQ, so it is alive."""
+    """The broker answers to PINGREQ, so it is alive. The answer may take a minute."""
+    link = Link()
+    for number in range(10):
+        link.publish(number, 1000)
+        for _ in range(55):
+            assert link.run(1, carried=1000) is Verdict.ALIVE
+            link.liveness.on_received(2)
+            link.liveness.on_pong()
+        link.liveness.on_answer(number)
+
+
+@pytest.mark.parametrize("is_busy", [False, True])
+def test_a_message_that_the_broker_discards_ends_the_connection(is_busy: bool):
+    """It may be sent again only on a new one. Other messages may be sent and answered all the time."""
     link = Link()
     link.publish(1, 1000)
-    for _ in range(120):
-        assert link.run(1, carried=1000) is Verdict.ALIVE
+    verdict = Verdict.ALIVE
+    while verdict is Verdict.ALIVE and link.now < 300:
+        if is_busy:
+            link.publish(2, 1000)
+            link.liveness.on_answer(2)
+        verdict = link.run(1, carried=10_000)
         link.liveness.on_received(2)
         link.liveness.on_pong()
+    assert verdict is Verdict.UNANSWERED
+    assert UNANSWERED_SECONDS < link.now <= 2 * UNANSWERED_SECONDS + 5
 
 
 def test_the_operating_system_tells_what_has_not_been_acknowledged():

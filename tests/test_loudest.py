@@ -90,7 +90,7 @@ def test_a_running_sink_names_the_loudest_device(monkeypatch: pytest.MonkeyPatch
         }
     )
     stop, named = Stop(), threading.Event()
-    sink = Sink(settings, Bucket(settings, 1, CollectorRegistry()), stop)
+    sink = Sink(settings, Bucket(settings, CollectorRegistry()), stop, CollectorRegistry())
     step = sink.results.loudest.step
 
     def watched() -> None:

@@ -6,11 +6,13 @@ import sys
 import threading
 from typing import Any
 
+import cv2
 import pytest
 
+from demo.camera import NetworkCamera
 from demo.film import clip
 from demo.ports import free_port
-from demo.program import ROOT, await_true
+from demo.program import ROOT, await_true, listens
 from demo.stack import CHAIN, Stack
 from edge.detector import detector as detector_module
 from edge.detector import health as detector_health
@@ -18,12 +20,13 @@ from edge.detector.detector import Detector
 from edge.detector.health import health_problem
 from edge.detector.metrics import DetectorCollector
 from edge.detector.settings import DetectorSettings
+from edge.detector.stages import Stage
 from tests.scrape import scrape
 from tests.test_detector import RecordingDelivery, SilentCamera
 from wire.process import health
 from wire.process.lifecycle import Stop
 
-PORTS = dict.fromkeys(CHAIN, 0)
+PORTS = dict.fromkeys((*CHAIN, "gallery", "pki", "enrolment"), 0)
 _WRITTEN = "facewire_objects_written_total"
 
 
@@ -34,8 +37,11 @@ def chain(stack: Stack) -> Stack:
         PORTS[name] = free_port()
     stack.settings = {"FACE_INTERVAL": "0"}
     stack.start_servers()
-    for name in ("s3sink", "forwarder"):
+    for name in ("s3sink", "gallery", "forwarder"):
         stack.start_connected(name, METRICS_PORT=str(PORTS[name]))
+    for name in ("pki", "enrolment"):
+        stack.start(name, METRICS_PORT=str(PORTS[name]))
+        await_true(lambda name=name: listens(PORTS[name]), 20, f"{name} serves its metrics")  # type: ignore[misc]
     stack.start_connected(
         "detector",
         METRICS_PORT=str(PORTS["detector"]),
@@ -68,7 +74,12 @@ def test_counters_of_all_processes_are_consistent(chain: Stack):
     assert sink[_WRITTEN] >= 30
     assert sink["facewire_objects_quarantined_total"] == 0
     assert sink["facewire_s3_write_seconds_count{answer=written}"] == sink[_WRITTEN]
+    assert sink["facewire_receipt_seconds_count"] == sink[_WRITTEN] + sink["facewire_objects_already_there_total"]
+    assert sink["facewire_receipt_seconds_sum"] > sink["facewire_s3_write_seconds_sum{answer=written}"]
     assert forwarder["facewire_messages_refused_total{direction=up}"] == 0
+    forwarded = forwarder["facewire_messages_forwarded_total{direction=up}"]
+    assert abs(forwarder["facewire_forward_seconds_count{direction=up}"] - forwarded) <= 1
+    assert forwarder["facewire_forward_seconds_sum{direction=down}"] > 0
     assert forwarder["facewire_link_up{broker=local}"] == forwarder["facewire_link_up{broker=cloud}"] == 1
     # The detector runs during the scrape, so the second counter may be a few frames ahead.
     assert detector["facewire_frames_total"] + 5 >= detector["facewire_faces_total"] >= 30
@@ -78,12 +89,36 @@ def test_counters_of_all_processes_are_consistent(chain: Stack):
     assert detector["facewire_faces_dropped"] == detector["facewire_faces_unkept_total"] == 0
 
 
+def test_the_age_of_a_live_face_is_reported_at_each_stage(stack: Stack):
+    """Each stage is counted once for each face, and none before the one that precedes it."""
+    stack.start_servers()
+    for name in ("s3sink", "forwarder"):
+        stack.start_connected(name)
+    capture = cv2.VideoCapture(str(clip("single_face.mp4")))
+    jpeg = cv2.imencode(".jpg", capture.read()[1])[1].tobytes()
+    port = free_port()
+
+    def passed(what: str = "count") -> dict[Stage, float]:
+        samples = scrape(port)
+        return {stage: samples[f"facewire_face_age_seconds_{what}{{stage={stage}}}"] for stage in Stage}
+
+    with NetworkCamera([jpeg], frames_per_second=10) as camera:
+        stack.start_connected("detector", METRICS_PORT=str(port), CAMERA_SOURCE=camera.address, FACE_INTERVAL="0")
+        await_true(lambda: passed()[Stage.RECEIPTED] >= 20, 30, "faces are receipted")
+        camera.flowing.clear()
+        await_true(lambda: len(set(passed().values())) == 1, 30, "every face has passed every stage")
+    count, seconds = passed()[Stage.RECEIPTED], passed("sum")
+    assert count == len(stack.keys())
+    assert 0 < seconds[Stage.DETECTED] < seconds[Stage.STORED] < seconds[Stage.RECEIPTED] < 60 * count
+    assert seconds[Stage.PUBLISHED] < seconds[Stage.RECEIPTED]
+
+
 def test_documented_metrics_match_exported_metrics(chain: Stack):
     """docs/operations.md lists every metric and no other."""
     await_true(lambda: len(chain.keys()) >= 1, 30, "faces arrive")
     served = {
         re.sub(r"(_bucket|_count|_sum|_created)?(\{.*)?$", "", sample)
-        for name in CHAIN
+        for name in PORTS
         for sample in scraped(name)
         if not sample.partition("{")[0].endswith("_created")
     }
@@ -116,6 +151,7 @@ def is_listening(host: str, port: int) -> bool:
     return True
 
 
+@pytest.mark.slow
 def test_health_check_reports_the_reason_for_missing_progress(stack: Stack, monkeypatch: pytest.MonkeyPatch):
     """If a broker or S3 is unreachable, a process is unhealthy and gives the reason. It recovers afterwards."""
     monkeypatch.setattr("tempfile.tempdir", str(stack.folder))

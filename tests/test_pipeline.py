@@ -52,8 +52,8 @@ def oracle(path: Path, size: int, confidence: float, min_size: int) -> int:
     ("name", "size", "confidence"),
     [
         ("single_face.mp4", 640, 0.7),
-        ("face_noface.mov", 640, 0.7),
-        ("face_noface.mov", 320, 0.9),
+        pytest.param("face_noface.mov", 640, 0.7, marks=pytest.mark.slow),
+        pytest.param("face_noface.mov", 320, 0.9, marks=pytest.mark.slow),
         ("no_face.mp4", 640, 0.7),
     ],
 )
@@ -112,6 +112,7 @@ def test_jpeg_without_metadata_from_any_local_client_is_stored(chain: Stack, tmp
     await_true(lambda: len(chain.keys("faces/device=jetson-1/camera=garden/")) == 1, 20, "the face is stored")
 
 
+@pytest.mark.slow
 def test_faces_delivered_late_keep_their_capture_time_and_key(stack: Stack):
     """The cloud is unreachable during the whole film. All faces wait in the outbox and are delivered afterwards."""
     stack.start_broker("local-broker")

@@ -16,7 +16,7 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from cloud.pki import atomic_files, certificates, commands
+from cloud.pki import certificates, enroll_commands
 from cloud.pki.authority import Authority, Reason
 from cloud.pki.certificates import CLIENT, SERVER, issue, make_crl, make_key, now, pem
 from cloud.pki.clients import Client, Role, decode, encode
@@ -30,7 +30,7 @@ from tests.mounts import can_mount, mount_tmpfs, unmount
 from wire import topics
 from wire.errors import ConfigurationError
 from wire.mqtt.certificate_expiry import ExpiryReminder
-from wire.process import health
+from wire.process import atomic_files, health
 from wire.process.lifecycle import Stop
 
 HOSTS = ["mqtt.example.com", "192.0.2.7"]
@@ -86,7 +86,12 @@ def test_all_files_are_accessible_only_by_their_owner(authority: Authority):
     assert set(contents(authority.folder)) == {
         *(f"authority/{name}" for name in ("ca.pem", "ca-key.pem", "crl.pem", "lock")),
         *(f"broker/{name}" for name in ("ca.pem", "server.pem", "server-key.pem", "crl.pem", "clients", "stamp")),
-        *(f"sink/{name}" for name in ("ca.pem", "cert.pem", "key.pem")),
+        *(
+            f"{service}/{name}"
+            for service in ("sink", "gallery", "enrolment")
+            for name in ("ca.pem", "cert.pem", "key.pem")
+        ),
+        "enrolment/open-until",
     }
 
 
@@ -116,6 +121,7 @@ def test_each_certificate_is_valid_only_for_its_purpose(authority: Authority):
     purposes = {
         authority.broker / "server.pem": {SERVER, CLIENT},
         authority.sink / "cert.pem": {CLIENT},
+        authority.gallery / "cert.pem": {CLIENT},
         folder / "cert.pem": {CLIENT},
     }
     for path, expected in purposes.items():
@@ -131,7 +137,8 @@ def test_each_certificate_is_valid_only_for_its_purpose(authority: Authority):
         assert key.curve.name == "secp256r1"
         assert issued.not_valid_before_utc < now() < issued.not_valid_after_utc <= ca.not_valid_after_utc
     assert certificates.name_of(certificate(authority.sink / "cert.pem")) == "facewire.s3sink"
-    for reserved in ("facewire.s3sink", "facewire.broker", "facewire.pki"):
+    assert certificates.name_of(certificate(authority.gallery / "cert.pem")) == "facewire.gallery"
+    for reserved in ("facewire.s3sink", "facewire.gallery", "facewire.broker", "facewire.pki"):
         assert not topics.is_name(reserved)
 
 
@@ -172,7 +179,7 @@ def test_a_new_public_name_results_in_a_new_certificate_with_the_same_key(author
 
 @pytest.mark.parametrize(("days", "renewed"), [(29, True), (31, False)])
 def test_a_certificate_is_renewed_30_days_before_it_expires(authority: Authority, days: int, renewed: bool):
-    """That of the broker and that of the sink."""
+    """Those of broker, sink and gallery."""
     ca = authority._load()
     hosts = sorted(certificates.hosts_of(certificate(authority.broker / "server.pem")))
     for path, key_path, name, purposes, names in (
@@ -184,6 +191,7 @@ def test_a_certificate_is_renewed_30_days_before_it_expires(authority: Authority
             hosts,
         ),
         (authority.sink / "cert.pem", authority.sink / "key.pem", "facewire.s3sink", [CLIENT], []),
+        (authority.gallery / "cert.pem", authority.gallery / "key.pem", "facewire.gallery", [CLIENT], []),
     ):
         key = certificates.load_key(key_path.read_bytes())
         path.write_bytes(pem(issue(ca, name, key, purposes, days=days, hosts=names)))
@@ -192,7 +200,9 @@ def test_a_certificate_is_renewed_30_days_before_it_expires(authority: Authority
         assert (path.read_bytes() != before) == renewed
 
 
-@pytest.mark.parametrize("name", ["broker/server.pem", "broker/server-key.pem", "sink/key.pem", "broker/crl.pem"])
+@pytest.mark.parametrize(
+    "name", ["broker/server.pem", "broker/server-key.pem", "sink/key.pem", "gallery/key.pem", "broker/crl.pem"]
+)
 @pytest.mark.parametrize("content", [None, b"", b"nonsense"])
 def test_a_missing_or_damaged_file_is_created_again(authority: Authority, name: str, content: bytes | None):
     """For example after the loss of a volume. The authority's own key is not created again."""
@@ -358,7 +368,7 @@ def test_ensure_completes_an_interrupted_command(authority: Authority, monkeypat
     """For example after a power cut between the CRL and the broker's files."""
     authority.enroll("jetson-1")
     with monkeypatch.context() as cut:
-        cut.setattr(Authority, "_publish", lambda _self, _ca: (_ for _ in ()).throw(KeyboardInterrupt))
+        cut.setattr(Authority, "publish", lambda _self, _ca: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             authority.revoke("jetson-1")
     assert revoked(authority) == set()
@@ -402,12 +412,12 @@ def test_the_list_of_clients_has_a_line_for_each_certificate():
 
 
 def test_the_list_of_clients_has_the_certificates_in_force_and_no_other(authority: Authority):
-    """Those of the sink, of the broker, and of each device; not those that expired, or that are only signed."""
+    """Those of sink, broker, gallery and each device; not those that expired, or that are only signed."""
     for name, days in (("jetson-1", 9), ("jetson-2", -0.01), ("jetson-3", 9)):
         authority.enroll(name, days=days)
     authority.finish(authority.revoke("jetson-3"))
     issue(authority._load(), "jetson-4", make_key(), [CLIENT])
-    services = [authority.broker / "server.pem", authority.sink / "cert.pem"]
+    services = [authority.broker / "server.pem", authority.sink / "cert.pem", authority.gallery / "cert.pem"]
     (serial,) = [issued.serial for issued in authority.issued() if issued.device == "jetson-1"]
     assert listed(authority) == {
         serial: "jetson-1",
@@ -527,7 +537,7 @@ def test_after_a_restored_backup_no_revocation_is_lost(restored: Authority, capf
 def test_the_number_of_the_crl_rises_even_if_nothing_was_revoked_after_the_backup(authority: Authority, tmp_path: Path):
     """OpenSSL prefers the newest list."""
     shutil.copytree(authority.folder / "authority", tmp_path / "backup")
-    authority._registry.replace_crl(make_crl(authority._load(), authority._registry.crl()))
+    authority.registry.replace_crl(make_crl(authority._load(), authority.registry.crl()))
     authority.ensure(HOSTS)
     before = crl(authority)
     restore(authority, tmp_path / "backup")
@@ -569,6 +579,7 @@ def test_a_backup_that_is_restored_with_all_volumes_missing_is_reported(
     """Then nothing is known of what happened after it."""
     shutil.rmtree(restored.broker)
     shutil.rmtree(restored.sink)
+    shutil.rmtree(restored.gallery)
     restored.ensure(HOSTS)
     restored.ensure(HOSTS)
     assert "".join(capfd.readouterr()).count("revoke again what was revoked after it") == 1
@@ -789,7 +800,7 @@ def test_an_invalid_public_host_is_rejected(tmp_path: Path, value: str):
 
 def test_in_a_container_the_bundle_must_first_be_copied_out(tmp_path: Path):
     """So there are three commands."""
-    first, second, third = commands.next_steps(Path("/pki/authority/devices/jetson-1"), in_container=True)
+    first, second, third = enroll_commands.next_steps(Path("/pki/authority/devices/jetson-1"), in_container=True)
     assert first == "docker compose -f docker-compose.cloud.yml cp pki:/pki/authority/devices/jetson-1 ."
     assert second == "scp -r jetson-1 jetson-1:facewire/"
     assert third.startswith("docker compose --env-file jetson-1/.env -f docker-compose.edge.yml up --build --detach")
@@ -830,7 +841,7 @@ def test_renewal_continues_after_an_error(authority: Authority, monkeypatch: pyt
 
 
 def test_metrics_report_the_expiry_of_the_certificates_and_how_many_are_in_force(authority: Authority):
-    """The expiry of those of the broker and of the sink."""
+    """The expiry of those of broker, sink and gallery."""
     for name in ("a", "b", "c"):
         authority.enroll(name)
     authority.revoke("a")
@@ -838,9 +849,9 @@ def test_metrics_report_the_expiry_of_the_certificates_and_how_many_are_in_force
     expiry, in_force = AuthorityCollector(authority).collect()
     values = {sample.labels["certificate"]: sample.value for sample in expiry.samples}
     assert values["broker"] == expires
-    assert set(values) == {"broker", "sink"}
+    assert set(values) == {"broker", "sink", "gallery"}
     counts = {sample.labels["role"]: sample.value for sample in in_force.samples}
-    assert counts == {"device": 2, "sink": 1, "broker": 1, "authority": 1}
+    assert counts == {"device": 2, "sink": 1, "gallery": 1, "broker": 1, "authority": 1}
     (authority.broker / "clients").unlink()
     assert len(list(AuthorityCollector(authority).collect())) == 2
 

@@ -10,7 +10,7 @@ from prometheus_client import CollectorRegistry
 
 from cloud.s3sink.bucket import Bucket
 from cloud.s3sink.reference_clock import ReferenceClock
-from cloud.s3sink.settings import BucketSettings
+from cloud.s3sink.settings import WriteSettings
 from demo.stack import BUCKET, Stack
 from wire.process import clock
 
@@ -88,7 +88,7 @@ def test_the_date_of_a_real_server_is_noted(servers: Stack, monkeypatch: pytest.
         monkeypatch.setenv(name, value)
     for key in (servers.aws()["AWS_SECRET_ACCESS_KEY"], "wrong"):
         monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", key)
-        bucket = Bucket(BucketSettings(s3_bucket=BUCKET), 1, CollectorRegistry())
+        bucket = Bucket(WriteSettings(s3_bucket=BUCKET), CollectorRegistry())
         try:
             bucket.client.list_objects_v2(Bucket=BUCKET, MaxKeys=1)
         except bucket.client.exceptions.ClientError:

@@ -5,15 +5,16 @@ from datetime import timedelta
 
 import pytest
 
-from cloud.s3sink.objects import key_of
-from demo.ports import HOST
+from cloud.s3sink.fair_queue import MAX_TOTAL_BYTES
+from demo.ports import HOST, free_port
 from demo.program import await_true
 from demo.stack import BUCKET, Stack
 from tests.builders import CAPTURED_AT, Peer, make_face, make_faces, make_jpeg
 from tests.chaos.s3proxy import Answer, S3Fault, S3Proxy
 from tests.s3_answers.__main__ import main
 from tests.s3_answers.trial import peak_mib
-from wire import face
+from tests.scrape import scrape
+from wire import face, keys
 from wire.face import Face
 from wire.topics import Origin
 
@@ -24,12 +25,25 @@ BAD_PREFIX = f"/{BUCKET}/faces/device=bad/"
 
 
 @pytest.fixture
-def s3(stack: Stack) -> Iterator[S3Proxy]:
+def writer() -> str:
+    """How the sink writes. With a proxy, it uses boto3."""
+    return "own"
+
+
+BOTH_WRITERS = pytest.mark.parametrize("writer", ["own", "boto3"])
+
+
+@pytest.fixture
+def s3(stack: Stack, writer: str) -> Iterator[S3Proxy]:
     """A sink behind a proxy."""
     stack.start_servers()
     with S3Proxy(stack.s3_port, seed=1) as proxy:
-        sink = stack.start_connected("s3sink", AWS_ENDPOINT_URL_S3=f"http://{HOST}:{proxy.port}")
+        address = f"http://{HOST}:{proxy.port}"
+        own = {"AWS_ENDPOINT_URL_S3": address}
+        stack.settings = own if writer == "own" else {"http_proxy": address, "no_proxy": "none"}
+        sink = stack.start_connected("s3sink")
         await_true(lambda: "store checked" in sink.output(), 20, "the store is checked, so faults affect the writes")
+        assert ("writing with boto3" in sink.output()) == (writer == "boto3")
         yield proxy
         stack.programs["s3sink"].stop()
 
@@ -40,7 +54,7 @@ def send(peer: Peer, seen: Face) -> None:
 
 
 def path_of(seen: Face) -> str:
-    return f"/{BUCKET}/" + key_of("faces", seen.origin, seen.captured_at, seen.id)
+    return f"/{BUCKET}/" + keys.of_face("faces", seen.origin, seen.captured_at, seen.id)
 
 
 def receipted(peer: Peer) -> set[str]:
@@ -63,6 +77,7 @@ def while_others_are_stored(peer: Peer, condition: Callable[[], bool], seconds: 
     await_true(step, seconds, what)
 
 
+@BOTH_WRITERS
 @pytest.mark.parametrize("answer", [each for each in Answer if each not in (Answer.NONE, Answer.SLOW)])
 def test_after_any_answer_the_face_is_stored_under_its_key(stack: Stack, s3: S3Proxy, answer: Answer):
     """No receipt is sent before it is there. It never goes to quarantine."""
@@ -77,6 +92,7 @@ def test_after_any_answer_the_face_is_stored_under_its_key(stack: Stack, s3: S3P
     assert [f"/{BUCKET}/{key}" for key in stack.keys()] == [path_of(seen)]
 
 
+@BOTH_WRITERS
 def test_a_false_412_or_304_is_not_believed(stack: Stack, s3: S3Proxy):
     """Only a listing shows that an object is there."""
     first, second = make_faces(2, jpeg=JPEG)
@@ -95,6 +111,7 @@ def test_a_false_412_or_304_is_not_believed(stack: Stack, s3: S3Proxy):
         await_true(lambda: receipted(peer) >= {first.id, second.id}, 20, "both are stored")
 
 
+@BOTH_WRITERS
 def test_an_object_of_another_size_gets_no_receipt(stack: Stack, s3: S3Proxy):
     """It is not overwritten. The operator reads about it in the log."""
     seen = make_face(jpeg=JPEG)
@@ -202,3 +219,25 @@ def test_the_memory_of_the_sink_is_bounded(stack: Stack, s3: S3Proxy, under: str
                 sent.result(60)
         sent.result(60)
     assert peak_mib(sink.pid) * 2**20 < 120e6
+
+
+@pytest.mark.slow
+def test_many_devices_with_one_picture_each_fill_the_sink_and_none_is_turned_away(stack: Stack, s3: S3Proxy):
+    """What the sink does not receive waits in the broker. Otherwise it would have to be sent again."""
+    stack.programs["s3sink"].stop()
+    stack.start_connected("s3sink", METRICS_PORT=str(port := free_port()))
+    s3.fault = S3Fault(Answer.NONE, after=False, share=1.0)
+    picture, count = make_jpeg(270, 270), 500
+    made = [make_face(jpeg=picture, origin=Origin(f"device-{number}", "door")) for number in range(count)]
+    with Peer(stack.watch_port) as peer:
+        for seen in made:
+            topic = f"devices/{seen.origin.device}/faces/door"
+            sent = peer.session.publish(topic, seen.jpeg, qos=1, properties=face.encode(seen))
+        sent.result(60)
+        await_true(lambda: scrape(port)["facewire_writes_underway_bytes"] >= MAX_TOTAL_BYTES, 20, "the sink is full")
+        held = max(scrape(port)["facewire_writes_underway_bytes"] for _ in range(20))
+    assert len(picture) * count > 1.5 * MAX_TOTAL_BYTES
+    assert held < 1.1 * MAX_TOTAL_BYTES
+    s3.fault = None
+    await_true(lambda: len(stack.keys()) == count, 60, "all are stored")
+    assert scrape(port)["facewire_messages_turned_away_total"] == 0

@@ -87,7 +87,9 @@ def test_one_person_for_twenty_seconds_is_sent_once_a_second():
     assert {candidate.track for _, candidate in candidates} == {1}
 
 
-@pytest.mark.parametrize("interval", ["0.5", "1", "3"])
+@pytest.mark.parametrize(
+    "interval", [pytest.param("0.5", marks=pytest.mark.slow), "1", pytest.param("3", marks=pytest.mark.slow)]
+)
 def test_pictures_are_better_than_the_average_detection(interval: str):
     """On average they are sharper, more frontal and have a higher score."""
     film = searched(PERSON)

@@ -131,3 +131,27 @@ def test_the_default_of_the_cloud_port_depends_on_tls():
     assert port_of() == 8883
     assert port_of(CLOUD_MQTT_TLS="false") == 1883
     assert port_of(CLOUD_MQTT_TLS="false", CLOUD_MQTT_PORT="2883") == 2883
+
+
+def test_limits_and_identity_at_the_cloud_are_checked():
+    """They are for brokers such as AWS IoT Core."""
+    environ = {
+        "CLOUD_MQTT_HOST": "broker",
+        "CLOUD_MQTT_ALPN": "two words",
+        "CLOUD_MQTT_CLIENT_ID": "jetson/1",
+        "CLOUD_MQTT_MAX_MESSAGES_PER_SECOND": "0",
+        "CLOUD_MQTT_MAX_BYTES_PER_SECOND": "512k",
+    }
+    assert sorted(mistakes_of(ForwarderSettings, environ)) == [
+        "CLOUD_MQTT_ALPN is 'two words': expected 1 to 255 printable ASCII characters",
+        "CLOUD_MQTT_CLIENT_ID is 'jetson/1': expected 1 to 128 letters, digits, :, - or _",
+        "CLOUD_MQTT_MAX_BYTES_PER_SECOND is '512k': expected a whole number of bytes, at least 1000",
+        "CLOUD_MQTT_MAX_MESSAGES_PER_SECOND is '0': expected a number above 0, at most 100000",
+    ]
+
+
+def test_the_limits_of_a_connection_are_those_of_the_settings():
+    """A sink has them, too."""
+    environ = {"CLOUD_MQTT_HOST": "broker", "S3_BUCKET": "faces", "CLOUD_MQTT_MAX_MESSAGES_PER_SECOND": "90"}
+    endpoint = SinkSettings.from_environment(environ).cloud_endpoint()
+    assert (endpoint.max_messages_per_second, endpoint.max_bytes_per_second) == (90, None)

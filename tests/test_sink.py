@@ -2,6 +2,7 @@
 
 import hashlib
 import subprocess
+import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import pytest
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties as PahoProperties
 
+from cloud.s3sink import replica
 from cloud.s3sink.objects import PROPERTIES_BYTES, make_object
 from demo.ports import HOST, free_port
 from demo.program import await_true, find_program
@@ -18,7 +20,7 @@ from tests.builders import CAPTURED_AT, Peer, make_face, make_faces, make_jpeg
 from tests.chaos.proxy import Mode, TcpProxy
 from tests.scrape import scrape
 from wire import face, probe
-from wire.mqtt.connection import Message
+from wire.mqtt.connection import SUCCESS, Message
 from wire.mqtt.properties import Properties
 from wire.topics import Origin
 
@@ -33,6 +35,17 @@ def cloud(stack: Stack) -> Stack:
     stack.start_s3()
     stack.make_bucket()
     stack.start_broker("cloud-broker")
+    stack.start_connected("s3sink")
+    return stack
+
+
+@pytest.fixture
+def cloud_without_group(stack: Stack) -> Stack:
+    """The same, with a sink that is the only one."""
+    stack.start_s3()
+    stack.make_bucket()
+    stack.start_broker("cloud-broker")
+    stack.settings["SINK_GROUP"] = ""
     stack.start_connected("s3sink")
     return stack
 
@@ -235,8 +248,9 @@ def test_nothing_is_lost_while_s3_is_down(cloud: Stack):
     assert log.count("S3 accepts objects again") == 1
 
 
-def test_a_killed_sink_loses_nothing_and_stores_nothing_twice(cloud: Stack):
+def test_a_killed_sink_loses_nothing_and_stores_nothing_twice(cloud_without_group: Stack):
     """Unacknowledged messages are delivered again; objects that exist already are not written again."""
+    cloud = cloud_without_group
     made = make_faces(300, jpeg=JPEG)
     with Peer(cloud.watch_port, "devices/+/receipts/+") as device:
         for seen in made[:150]:
@@ -249,15 +263,36 @@ def test_a_killed_sink_loses_nothing_and_stores_nothing_twice(cloud: Stack):
         await_true(lambda: len(cloud.keys()) == 300, 40, "all are stored")
 
 
-def test_a_sink_that_is_stopped_under_load_exits_cleanly(cloud: Stack):
+@pytest.mark.parametrize(
+    "seconds",
+    [
+        pytest.param(0.0, id="at once"),
+        pytest.param(replica.MEMBER_SECONDS + 2.0, id="later", marks=pytest.mark.slow),
+    ],
+)
+def test_a_sink_without_a_group_that_was_killed_gets_the_pictures_that_were_sent_meanwhile(
+    cloud_without_group: Stack, seconds: float
+):
+    """The broker keeps its session for a day."""
+    cloud = cloud_without_group
+    cloud.programs["s3sink"].kill()
+    with Peer(cloud.watch_port) as device:
+        assert device.session.publish(FACES, JPEG, qos=1).result(10) == SUCCESS
+    time.sleep(seconds)  # longer than the broker would keep the session of a member of a group
+    cloud.start_connected("s3sink")
+    await_true(lambda: len(cloud.keys()) == 1, 30, "the picture is stored")
+    assert "facewire-s3sink " in cloud.programs["cloud-broker"].output()
+
+
+def test_a_sink_without_a_group_that_is_stopped_under_load_exits_cleanly(cloud_without_group: Stack):
     """It finishes its current writes and sends their receipts. The other messages are delivered again."""
+    cloud = cloud_without_group
     made = make_faces(1000, jpeg=JPEG)
     with Peer(cloud.watch_port, "devices/+/receipts/+") as device:
         for seen in made:
             device.session.publish(FACES, seen.jpeg, qos=1, properties=face.encode(seen))
         device.await_messages(1)
         assert cloud.programs["s3sink"].stop(5) == 0
-        assert len(cloud.keys()) < 1000
         cloud.start("s3sink")
         await_true(lambda: len(cloud.keys()) == 1000, 60, "all are stored")
 

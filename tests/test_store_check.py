@@ -11,7 +11,7 @@ import pytest
 from botocore.config import Config
 
 from cloud.s3sink.answers import TemporaryFailure
-from cloud.s3sink.settings import BucketSettings
+from cloud.s3sink.settings import WriteSettings
 from cloud.s3sink.store_check import Abilities, StoreCheck, size_of
 from demo.ports import HOST
 from demo.program import ROOT, await_true
@@ -45,7 +45,7 @@ def check(servers: Stack, proxy: S3Proxy, prefix: str) -> StoreCheck:
         aws_secret_access_key=servers.secret_key,
         config=Config(retries={"total_max_attempts": 1}, read_timeout=2),
     )
-    return StoreCheck(client, BucketSettings(s3_bucket=BUCKET, s3_prefix=prefix))
+    return StoreCheck(client, WriteSettings(s3_bucket=BUCKET, s3_prefix=prefix))
 
 
 @pytest.mark.parametrize(

@@ -111,6 +111,7 @@ def test_at_five_frames_a_second_people_keep_their_numbers():
     assert [len(numbers) for numbers in numbers_of(motions, 5, rate=5)] == [1, 1]
 
 
+@pytest.mark.slow
 def test_three_people_keep_their_numbers_for_twenty_seconds():
     """They walk to and fro, and pass in front of each other several times."""
     motions = (
@@ -123,6 +124,7 @@ def test_three_people_keep_their_numbers_for_twenty_seconds():
     assert len({numbers[0] for numbers in people}) == 3
 
 
+@pytest.mark.slow
 def test_four_people_in_a_crowd_change_numbers_at_most_once_in_twenty_seconds():
     """At times one of them hides two others, who reappear together."""
     motions = (

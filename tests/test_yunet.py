@@ -2,7 +2,9 @@
 
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +18,18 @@ from hypothesis import strategies as st
 from demo.film import clip, pan_film
 from demo.program import ROOT
 from edge.detector.camera.frame import Image
-from edge.detector.model.inference import OUTPUTS, Network, make_session
-from edge.detector.model.weights import FOLDER, PUBLISHED, REST, STEM, WHOLE
+from edge.detector.model.inference import load_network
+from edge.detector.model.onnx_network import make_session
+from edge.detector.model.weights import CONVERTED, FOLDER, NCNN_LAYERS, NCNN_WEIGHTS, PUBLISHED
 from edge.detector.model.yunet import Detection, FaceDetector
 from edge.detector.selection.tracker import overlap
 from scripts.convert_yunet import convert
+from scripts.ncnn_model import to_ncnn
 
 FILMS = ("single_face.mp4", "face_noface.mov", "noface_face.mov", "no_face.mp4", "WolfgangLanger_Pexels.mp4", "pan")
 PICTURES = ("multi_face.jpg", "single_face.jpg")
+PROVIDERS = ("cpu", "ncnn") if sys.platform == "linux" else ("cpu",)
+"""Those that the locked packages have."""
 
 
 class Reference:
@@ -71,22 +77,29 @@ def matches(ours: list[Detection], theirs: list[Detection]) -> int:
     return count
 
 
-@pytest.mark.parametrize(("size", "confidence"), [(320, 0.7), (640, 0.7), (640, 0.3), (1280, 0.9)])
+@pytest.mark.parametrize(
+    ("size", "confidence"), [(320, 0.7), (640, 0.3), pytest.param(1280, 0.9, marks=pytest.mark.slow)]
+)
 @pytest.mark.parametrize("frame_step", [24, pytest.param(6, marks=pytest.mark.slow)])
 def test_faces_are_the_same_as_those_of_opencv(size: int, confidence: float, frame_step: int):
     """At least 99 % in all films and pictures; in fact all of them."""
-    ours, theirs = FaceDetector(size, confidence), Reference(size, confidence)
-    found = expected = common = 0
+    theirs = Reference(size, confidence)
+    ours = {name: FaceDetector(size, confidence, [name]) for name in PROVIDERS}
+    found, common, expected = Counter[str](), Counter[str](), 0
     for image in pictures(frame_step):
-        ours_here, theirs_here = ours.detect(image), theirs.detect(image)
-        found, expected = found + len(ours_here), expected + len(theirs_here)
-        common += matches(ours_here, theirs_here)
+        theirs_here = theirs.detect(image)
+        expected += len(theirs_here)
+        for name, detector in ours.items():
+            ours_here = detector.detect(image)
+            found[name] += len(ours_here)
+            common[name] += matches(ours_here, theirs_here)
     assert expected > 600 / frame_step
-    assert common >= 0.99 * max(found, expected)
+    for name in ours:
+        assert common[name] >= 0.99 * max(found[name], expected), name
 
 
 SIZES = st.integers(1, 64) | st.integers(1, 700) | st.integers(1, 3840)
-DETECTOR, REFERENCE = FaceDetector(640, 0.6), Reference(640, 0.6)
+DETECTORS, REFERENCE = {name: FaceDetector(640, 0.6, [name]) for name in PROVIDERS}, Reference(640, 0.6)
 
 
 @settings(max_examples=150, deadline=None)
@@ -100,39 +113,41 @@ def test_frames_of_any_size_have_the_same_faces_as_in_opencv(width: int, height:
         image: Any = np.tile(people, repeats)[:height, :width]
     else:
         image = cv2.resize(people, (width, height))
-    ours, theirs = DETECTOR.detect(image), REFERENCE.detect(image)
-    assert matches(ours, theirs) >= 0.99 * max(len(ours), len(theirs)) - 1
+    theirs = REFERENCE.detect(image)
+    for detector in DETECTORS.values():
+        ours = detector.detect(image)
+        assert matches(ours, theirs) >= 0.99 * max(len(ours), len(theirs)) - 1
 
 
-def test_the_whole_network_gives_the_same_numbers_as_the_published_file():
-    """At the published file's input size."""
+@pytest.mark.parametrize("provider", PROVIDERS)
+def test_the_converted_model_gives_the_same_numbers_as_the_published_file(provider: str):
+    """At the published file's input size, up to the order in which numbers are added."""
     picture = np.random.default_rng(1).integers(0, 256, (640, 640, 3), np.uint8)
-    blob = picture.transpose(2, 0, 1)[np.newaxis].astype(np.float32)
-    published = make_session(PUBLISHED.read(), ["CPUExecutionProvider"]).run(None, {"input": blob})
-    whole = make_session(WHOLE.read(), ["CPUExecutionProvider"]).run(OUTPUTS, {"input": blob})
-    for grid, (cells,) in enumerate(whole):
-        flat = cells.reshape(16, -1).T
-        flat[:, :2] = 1 / (1 + np.exp(-flat[:, :2]))
-        assert np.allclose(
-            flat, np.concatenate([published[kind * 3 + grid][0] for kind in range(4)], axis=1), atol=1e-5
-        )
+    planes = picture.transpose(2, 0, 1)[np.newaxis].astype(np.float32)
+    published = make_session(PUBLISHED.read(), ["CPUExecutionProvider"]).run(None, {"input": planes})
+    classes, objectness, boxes, landmarks = (np.concatenate(published[at : at + 3], axis=1)[0] for at in (0, 3, 6, 9))
+    cells = load_network([provider]).run(picture).T
+    cells[:, 14:] = 1 / (1 + np.exp(-cells[:, 14:]))
+    assert np.allclose(cells, np.concatenate((boxes, landmarks, classes, objectness), axis=1), atol=5e-5)
 
 
-@pytest.mark.parametrize("shape", [(33, 65), (360, 640), (641, 641), (720, 1280), (1080, 1920)])
-def test_strips_give_the_same_numbers_as_the_whole_picture(shape: tuple[int, int]):
-    """Also at the seams between strips."""
+@pytest.mark.parametrize("provider", PROVIDERS)
+@pytest.mark.parametrize("shape", [(33, 65), (360, 640), (641, 641), (1, 1)])
+def test_beyond_its_edges_a_picture_is_black(provider: str, shape: tuple[int, int]):
+    """A picture of any size has the same output as one with a black margin up to multiples of 32."""
     picture = np.random.default_rng(2).integers(0, 256, (*shape, 3), np.uint8)
-    padded = np.zeros((1, 3, -(-shape[0] // 32) * 32, -(-shape[1] // 32) * 32), np.float32)
-    padded[0, :, : shape[0], : shape[1]] = picture.transpose(2, 0, 1)
-    whole = make_session(WHOLE.read(), ["CPUExecutionProvider"]).run(OUTPUTS, {"input": padded})
-    network = Network(["cpu"])
-    for _ in range(2):  # the second run reuses the buffers
-        assert all(np.allclose(a, b, atol=1e-4) for a, b in zip(network.run(picture), whole, strict=True))
+    framed = np.zeros((-(-shape[0] // 32) * 32, -(-shape[1] // 32) * 32, 3), np.uint8)
+    framed[: shape[0], : shape[1]] = picture
+    network = load_network([provider])
+    expected = network.run(framed)
+    for _ in range(2):  # the second run uses the buffer again
+        assert np.array_equal(network.run(picture), expected)
 
 
-def test_buffers_keep_nothing_of_the_frame_before():
+@pytest.mark.parametrize("provider", PROVIDERS)
+def test_buffers_keep_nothing_of_the_frame_before(provider: str):
     """A grey frame of a smaller size that follows a frame with faces has no face."""
-    detector = FaceDetector(640, 0.7)
+    detector = FaceDetector(640, 0.7, [provider])
     people = cv2.imread(str(clip("multi_face.jpg")))
     assert len(detector.detect(people)) == 5  # type: ignore[arg-type]
     assert detector.detect(np.full((420, 630, 3), 128, np.uint8)) == []
@@ -142,9 +157,49 @@ def test_buffers_keep_nothing_of_the_frame_before():
 def test_the_converted_models_are_made_from_the_published_file():
     """The script makes the same models as those that are committed."""
     made = convert(PUBLISHED.read())
-    assert set(made) == {WHOLE, STEM, REST}
-    for model, converted in made.items():
-        assert converted == onnx.load_from_string(model.read()), model.name
+    assert set(made) == {CONVERTED, NCNN_LAYERS, NCNN_WEIGHTS}
+    assert onnx.load_from_string(made[CONVERTED]) == onnx.load_from_string(CONVERTED.read())
+    assert made[NCNN_LAYERS] == NCNN_LAYERS.read()
+    assert made[NCNN_WEIGHTS] == NCNN_WEIGHTS.read()
+
+
+def test_an_operation_that_ncnn_would_get_wrong_is_refused():
+    """The conversion for ncnn knows only what YuNet consists of."""
+    model = onnx.load_from_string(CONVERTED.read())
+    with pytest.raises(ValueError, match="no conversion for Cast"):
+        to_ncnn(model)
+    del model.graph.node[0]
+    with pytest.raises(ValueError, match="different values"):
+        to_ncnn(model)  # the first convolution has a step of 2 x 6
+
+
+@pytest.mark.parametrize("provider", PROVIDERS)
+@pytest.mark.parametrize("shape", [(360, 640), (200, 333)])
+def test_several_threads_can_run_the_network_at_once(provider: str, shape: tuple[int, int]):
+    """Each gets the numbers of its own picture."""
+    network = load_network([provider])
+    randomly = np.random.default_rng(3)
+    pictures = [randomly.integers(0, 256, (*shape, 3), np.uint8) for _ in range(4)]
+    expected = [network.run(picture) for picture in pictures]
+    with ThreadPoolExecutor(len(pictures)) as pool:
+        for _ in range(5):
+            for found, wanted in zip(pool.map(network.run, pictures), expected, strict=True):
+                assert np.array_equal(found, wanted)
+
+
+@pytest.mark.skipif("ncnn" not in PROVIDERS, reason="ncnn is locked for Linux")
+def test_the_first_available_provider_runs_the_network():
+    """It is known by name in the log."""
+    assert load_network(["tensorrt", "cuda", "ncnn", "cpu"]).provider == "ncnn"
+    assert load_network(["cpu", "ncnn"]).provider == "CPUExecutionProvider"
+    assert load_network(["tensorrt", "cuda"]).provider == "CPUExecutionProvider"
+
+
+def test_without_ncnn_the_next_provider_runs_the_network(monkeypatch: pytest.MonkeyPatch):
+    """The setting for arm64 works where ncnn is not installed."""
+    monkeypatch.setitem(sys.modules, "ncnn", None)  # its import fails
+    monkeypatch.delitem(sys.modules, "edge.detector.model.ncnn_network", raising=False)
+    assert load_network(["ncnn"]).provider == "CPUExecutionProvider"
 
 
 def test_an_unavailable_provider_is_skipped():

@@ -26,7 +26,13 @@ CLOUD_KILLS: Mapping[str, tuple[str, ...]] = {
     "kill-s3": ("s3",),
     "cloud-cut": ("cloud-broker", "s3sink"),
 }
-"""Programs in the cloud that are killed with SIGKILL at the same time."""
+"""Programs in the cloud that are killed with SIGKILL at the same time. ``s3sink`` stands for one of several sinks, in
+``cloud-cut`` for all of them."""
+
+HANG_SINK, ADD_SINK, REMOVE_SINK = "hang-sink", "add-sink", "remove-sink"
+SINK_KINDS = (HANG_SINK, ADD_SINK, REMOVE_SINK)
+"""Only in runs with several sinks: one is stopped with SIGSTOP, added, or asked to end with SIGTERM."""
+ONE_SINK = ("s3sink",)
 
 LINKS: Mapping[str, tuple[Mode, ...]] = {
     "wan-cut": (Mode.CUT,),
@@ -94,6 +100,8 @@ _SLOW_SECONDS = (1.0, 15.0)
 """Time that a slow response takes. The sink waits up to 10 s for a response."""
 _PERSISTENT, _PERSISTENT_SECONDS = 1 / 20, (45.0, 75.0)
 """Probability and duration of an S3 fault that exceeds every time limit of the sink. Only in runs with long faults."""
+_HANG = 2.5
+"""A sink hangs for so many times as long as other faults last. Some hang until their sessions have ended."""
 _MIN_LONGEST_SECONDS = 20.0
 """Faults are long if the longest one may take this long."""
 
@@ -130,19 +138,22 @@ class Fault:
     """Order in which killed programs are restarted."""
     offset_seconds: float = 0.0
     """Step of the clock."""
+    sinks: tuple[str, ...] = ()
+    """The affected sinks."""
 
     @property
     def killed(self) -> frozenset[str]:
         """The programs that stay killed until the fault is cleared."""
-        return self.targets if self.kind in (*EDGE_KILLS, *CLOUD_KILLS) else frozenset()
+        return self.targets if self.kind in (*EDGE_KILLS, *CLOUD_KILLS, REMOVE_SINK) else frozenset()
 
     @property
     def targets(self) -> frozenset[str]:
         """The affected programs, links, disks and clocks."""
-        return targets_of(self.kind, self.devices)
+        return targets_of(self.kind, self.devices, self.sinks)
 
     def __str__(self) -> str:
         parts = [f"{self.seconds:.1f} s", "all devices" if self.devices == DEVICES else " ".join(self.devices)]
+        parts.append(" ".join(self.sinks) if self.sinks != ONE_SINK else "")
         if self.mode is Mode.DELAY:
             parts.append(f"{self.latency_seconds:.2f} s delay each way")
         elif self.kind in LINKS and len(LINKS[self.kind]) > 1:
@@ -157,7 +168,18 @@ class Fault:
         return ", ".join(filter(None, parts))
 
 
-def plan(seed: int, count: int, longest_seconds: float, kinds: Collection[str] = KINDS) -> list[Fault]:
+def sink_names(count: int) -> tuple[str, ...]:
+    """Return the names of so many sinks."""
+    return ONE_SINK if count == 1 else tuple(f"s3sink-{number}" for number in range(1, count + 1))
+
+
+def plan(
+    seed: int,
+    count: int,
+    longest_seconds: float,
+    kinds: Collection[str] = KINDS,
+    sinks: tuple[str, ...] = ONE_SINK,
+) -> list[Fault]:
     """Draw faults in bursts. The faults of a burst have different targets and may overlap in time.
 
     The counts of any two kinds differ by at most one.
@@ -168,6 +190,7 @@ def plan(seed: int, count: int, longest_seconds: float, kinds: Collection[str] =
         longest_seconds: maximum duration of a fault of a link, a disk, a clock or S3. From 20 s on, a few S3 faults
             last longer.
         kinds: the kinds to draw from.
+        sinks: the sinks that run without faults.
     """
     rng, where = random.Random(seed), random.Random(f"places {seed}")
     deck: list[str] = []
@@ -178,22 +201,25 @@ def plan(seed: int, count: int, longest_seconds: float, kinds: Collection[str] =
         while len(burst) < max_faults:
             deck = deck or rng.sample(sorted(kinds), len(kinds))
             used_targets = {target for fault in burst for target in fault.targets}
-            drawn = [(kind, _draw_devices(where, kind)) for kind in deck]
-            free = [(kind, devices) for kind, devices in drawn if not used_targets & targets_of(kind, devices)]
+            drawn = [(kind, _draw_devices(where, kind), _draw_sinks(where, kind, sinks)) for kind in deck]
+            free = [one for one in drawn if not used_targets & targets_of(*one)]
             if not free:
                 break
-            kind, devices = free[0]
+            kind, devices, affected = free[0]
             deck.remove(kind)
-            burst.append(_draw(rng, where, kind, devices, longest_seconds))
-        burst.sort(key=lambda fault: fault.kind in (*EDGE_KILLS, *CLOUD_KILLS))  # while others block faces in flight
+            burst.append(replace(_draw(rng, where, kind, devices, longest_seconds), sinks=affected))
+        kills = (*EDGE_KILLS, *CLOUD_KILLS, *SINK_KINDS)
+        burst.sort(key=lambda fault: fault.kind in kills)  # while others block faces in flight
         faults += [*burst[:-1], replace(burst[-1], last_of_burst=True)]
     return faults
 
 
-def targets_of(kind: str, devices: Sequence[str]) -> frozenset[str]:
-    """Return the programs, links, disks and clocks that a kind of fault affects on these devices."""
+def targets_of(kind: str, devices: Sequence[str], sinks: Sequence[str] = ONE_SINK) -> frozenset[str]:
+    """Return the programs, links, disks and clocks that a kind of fault affects on these devices and sinks."""
+    if kind in SINK_KINDS:
+        return frozenset(sinks)
     if kind in CLOUD_KILLS:
-        return frozenset(CLOUD_KILLS[kind])
+        return frozenset(programs_of(CLOUD_KILLS[kind], sinks))
     parts: tuple[str, ...] = (WAN,)
     if kind in ANSWERS:
         parts = (OBJECTS,)
@@ -212,6 +238,11 @@ def targets_of(kind: str, devices: Sequence[str]) -> frozenset[str]:
     return frozenset(f"{device}/{part}" for device in devices for part in parts)
 
 
+def programs_of(names: Collection[str], sinks: Sequence[str]) -> list[str]:
+    """Return programs in the cloud, with these sinks for ``s3sink``."""
+    return [program for name in names for program in (sinks if name == "s3sink" else (name,))]
+
+
 def possible(kinds: Collection[str]) -> tuple[tuple[str, ...], list[str]]:
     """Return those of the kinds that are possible on this machine, and a notice for each group that is left out."""
     notices, impossible = [], set()
@@ -225,10 +256,19 @@ def possible(kinds: Collection[str]) -> tuple[tuple[str, ...], list[str]]:
 
 
 def _draw_devices(rng: random.Random, kind: str) -> tuple[str, ...]:
-    if kind in CLOUD_KILLS:
+    if kind in CLOUD_KILLS or kind in SINK_KINDS:
         return ()
     share = {**dict.fromkeys(LINKS, _ALL_LINKS), **dict.fromkeys(ANSWERS, _ALL_KEYS)}.get(kind, 0.0)
     return DEVICES if rng.random() < share else (rng.choice(DEVICES),)
+
+
+def _draw_sinks(rng: random.Random, kind: str, sinks: tuple[str, ...]) -> tuple[str, ...]:
+    if kind == ADD_SINK:
+        return (f"s3sink-{len(sinks) + 1}",)
+    is_one_of_them = kind in SINK_KINDS or CLOUD_KILLS.get(kind) == ("s3sink",)
+    if is_one_of_them and len(sinks) > 1:
+        return (rng.choice(sinks),)
+    return sinks if "s3sink" in CLOUD_KILLS.get(kind, ()) else ()
 
 
 def _draw(
@@ -256,4 +296,4 @@ def _draw(
         return replace(fault, offset_seconds=rng.choice(_STEP_SECONDS))
     if kind in (DISK_READ_ONLY, CLOCK_1970):
         return replace(fault, seconds=max(fault.seconds, _MIN_RESTART_SECONDS))
-    return replace(fault, seconds=0.0) if kind == OUTBOX_BIT else fault
+    return replace(fault, seconds=fault.seconds * {OUTBOX_BIT: 0.0, HANG_SINK: _HANG}.get(kind, 1.0))

@@ -1,6 +1,7 @@
 """Injects faults into a site, and clears them."""
 
 import random
+import signal
 import threading
 import time
 from collections import Counter
@@ -13,16 +14,20 @@ from demo.stack import BUCKET
 from tests.chaos import clock, disk
 from tests.chaos.device import Device
 from tests.chaos.faults import (
+    ADD_SINK,
     CLOCK_1970,
     CLOCK_STEP,
     CLOUD_KILLS,
     DISK_FULL,
     DISK_READ_ONLY,
     EDGE_KILLS,
+    HANG_SINK,
     LINKS,
     OUTBOX_BIT,
+    REMOVE_SINK,
     Fault,
     Scope,
+    programs_of,
 )
 from tests.chaos.journal import settle
 from tests.chaos.ledger import Camera
@@ -55,7 +60,14 @@ class Injector:
     def inject(self, fault: Fault) -> None:
         """Inject a fault. A fault that needs preparation is prepared first, for a few seconds at most."""
         if fault.kind in CLOUD_KILLS:
-            self._site.kill(CLOUD_KILLS[fault.kind])
+            self._site.kill(programs_of(CLOUD_KILLS[fault.kind], fault.sinks))
+        for sink in fault.sinks:
+            if fault.kind == HANG_SINK:
+                self._site.send_signal(sink, signal.SIGSTOP)
+            elif fault.kind == ADD_SINK:
+                self._site.launch(sink)
+            elif fault.kind == REMOVE_SINK:
+                self._site.remove(sink)
         if fault.s3_fault is not None:
             self._fail_s3(fault, fault.s3_fault)
         for device in (self._site.devices[name] for name in fault.devices):
@@ -82,8 +94,15 @@ class Injector:
             answer = fault.s3_fault.answer
             self._change_s3(lambda faults: [one for one in faults if one.answer is not answer])
         if fault.kind in CLOUD_KILLS:
-            for name in fault.order:
+            for name in programs_of(fault.order, fault.sinks):
                 self._site.launch(name)
+        for sink in fault.sinks:
+            if fault.kind == HANG_SINK:
+                self._site.send_signal(sink, signal.SIGCONT)
+            elif fault.kind == ADD_SINK:
+                self._site.remove(sink)
+            elif fault.kind == REMOVE_SINK:
+                self._site.launch(sink)
         for device in (self._site.devices[name] for name in fault.devices):
             if fault.kind in EDGE_KILLS:
                 for part in fault.order:

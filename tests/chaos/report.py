@@ -10,6 +10,7 @@ from typing import Self
 from rich.console import Console
 from rich.table import Table
 
+from demo.stack import process_of
 from tests.chaos import ledger
 from tests.chaos.journal import ids_in
 from tests.chaos.ledger import Balance, Camera
@@ -50,7 +51,7 @@ class Report:
         unexpected_exits = [
             f"{name} ended unexpectedly with {code}, {count} times"
             for (name, code), count in sorted(site.ended.items())
-            if not (name == "s3sink" and code in _EXPECTED_EXIT_CODES)
+            if not (process_of(name) == "s3sink" and code in _EXPECTED_EXIT_CODES)
         ]
         return cls(
             seed=seed,

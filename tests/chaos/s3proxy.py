@@ -183,7 +183,10 @@ def _has_written(request: _Message, response: _Message) -> bool:
 
 
 def _path(request: _Message) -> str:
-    return unquote(request.words[1].partition("?")[0])
+    target = request.words[1].partition("?")[0]
+    if target.startswith("http://"):  # as it is sent to a proxy
+        target = "/" + target.split("/", 3)[3]
+    return unquote(target)
 
 
 def _object_path(request: _Message) -> str:

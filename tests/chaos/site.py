@@ -1,5 +1,6 @@
 """The site: three devices and a cloud, with a fault proxy on each link and in front of S3, and a supervisor."""
 
+import signal
 import time
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
@@ -13,7 +14,7 @@ from demo.program import Program
 from demo.stack import BUCKET, Stack
 from tests.chaos import ledger
 from tests.chaos.device import Device, Plan
-from tests.chaos.faults import DEVICES
+from tests.chaos.faults import DEVICES, ONE_SINK
 from tests.chaos.ledger import Camera
 from tests.chaos.pictures import make_pictures
 from tests.chaos.s3proxy import S3Proxy
@@ -23,6 +24,7 @@ PLANS = (
     Plan(DEVICES[1], qos=2, cameras={"door": True}),
     Plan(DEVICES[2], qos=1, cameras={"gate": True, "yard": True}),
 )
+_STOP_SECONDS = 30.0
 _RESTART_SECONDS = 1.0
 """Delay before a process that ended unexpectedly is restarted, as by Docker Compose."""
 
@@ -30,8 +32,9 @@ _RESTART_SECONDS = 1.0
 class Site:
     """All servers, processes and proxies of a run."""
 
-    def __init__(self, folder: Path, seed: int) -> None:
+    def __init__(self, folder: Path, seed: int, sinks: tuple[str, ...] = ONE_SINK) -> None:
         self.stack = Stack(folder)
+        self.sinks = sinks
         self.s3 = S3Proxy(self.stack.s3_port, seed, self._on_written)
         self.devices: dict[str, Device] = {}
         self.ended: Counter[tuple[str, int]] = Counter()
@@ -63,7 +66,7 @@ class Site:
         self.s3.start()
         self.stack.start_s3()
         self.stack.make_bucket()
-        for name in ("cloud-broker", "s3sink"):
+        for name in ("cloud-broker", *self.sinks):
             self.launch(name)
         for device in self.devices.values():
             device.start()
@@ -94,6 +97,26 @@ class Site:
             process.kill()
         for name in names:
             self.stack.programs[name].kill()
+
+    def send_signal(self, name: str, number: int) -> None:
+        """Send a signal to a program in the cloud, if it runs."""
+        process = self.stack.programs[name].process
+        assert process is not None
+        process.send_signal(number)
+
+    def remove(self, name: str) -> None:
+        """Ask a sink to end, and forget it.
+
+        Raises:
+            RuntimeError: its exit status is not 0.
+        """
+        with self.unsupervised(name):
+            program = self.stack.programs[name]
+            is_running = program.running
+            status = program.stop(_STOP_SECONDS)
+            del self.stack.programs[name]
+        if is_running and status not in (0, -signal.SIGTERM):  # by the signal: it had just been started
+            raise RuntimeError(f"{name} ended with {status} on SIGTERM")
 
     @contextmanager
     def unsupervised(self, name: str) -> Iterator[None]:
@@ -142,8 +165,8 @@ class Site:
             device.show_nobody()
 
     def stop_cloud(self) -> dict[str, int]:
-        """Stop the sink gracefully and return its exit status."""
-        return {"s3sink": self.stack.programs["s3sink"].stop(30)}
+        """Stop the sinks gracefully and return their exit status."""
+        return {name: self.stack.programs[name].stop(_STOP_SECONDS) for name in self.sinks}
 
     def _on_written(self, path: str) -> None:
         name = ledger.name_of(path.removeprefix(f"/{BUCKET}/"))

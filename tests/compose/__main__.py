@@ -3,12 +3,14 @@
 The exit status is 0 only if every committed face is in S3 exactly once and every container passes its checks.
 """
 
+import json
 import shutil
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from rich.console import Console
@@ -36,6 +38,7 @@ from tests.compose.site import (
     size_megabytes,
     wait_for,
 )
+from tests.compose.visitor import GALLERY_ADDRESS, PASSWORD, Visitor
 from wire.process.command import make_parser
 
 CUT_SECONDS = 20
@@ -46,7 +49,7 @@ MIN_WAITING_FACES = 20
 """Number of faces that must wait in the outbox while the cloud is unreachable."""
 REVOKED_SECONDS = 10
 """Time limit for disconnecting a revoked device, from the start of the command."""
-MAX_MEGABYTES = {"detector": 350.0, "forwarder": 60.0, "s3sink": 60.0, "pki": 60.0, "broker": 1.0}
+MAX_MEGABYTES = {"detector": 350.0, "forwarder": 70.0, "s3sink": 90.0, "gallery": 80.0, "pki": 70.0, "broker": 1.0}
 """Maximum size that an image adds to its base image."""
 
 _BUILD_SECONDS = 600
@@ -57,8 +60,11 @@ _COUNTERS = (
     ("edge", "detector", "facewire_faces_receipted_total"),
     ("edge", "forwarder", "facewire_messages_forwarded_total"),
     ("cloud", "s3sink", "facewire_objects_written_total"),
+    ("cloud", "gallery", "facewire_gallery_faces"),
 )
 """For each process, a counter that is above zero once faces have been delivered."""
+_WRITTEN_METRIC = "facewire_objects_written_total"
+SINKS = 3
 _NO_CAPABILITIES = "0000000000000000"
 PUBLISHED_PORT = 18830
 _SEAWEEDFS = "chrislusf/seaweedfs:"
@@ -93,9 +99,11 @@ class Trial:
         self.check_files()
         self.film()
         self.check_containers()
+        self.look_at_the_gallery()
         self.without_camera()
         self.revoke()
         self.break_everything()
+        self.change_the_number_of_sinks()
         self.intrude_at_the_edge()
         self.take_down()
 
@@ -123,6 +131,8 @@ class Trial:
                     status, stderr = attempt(*command, "/dev/null", "config", "--quiet", environ={**filled, name: ""})
                     require(status != 0 and f"set {name} in .env" in stderr, f"{side} without {name}: {stderr}")
                     results.append(f"without {name}: «{stderr.rpartition('value: ')[2]}»")
+            status, stderr = attempt("docker", "compose", "-f", "docker-compose.join.yml", "config", "--quiet")
+            require(status == 0 and not stderr, f"join: {stderr}")
             files = ("-f", "docker-compose.edge.yml", "-f", "docker-compose.publishers.yml")
             status, stderr = attempt(
                 "docker", "compose", *files, "--env-file", ".env.edge.example", "config", "--quiet"
@@ -190,6 +200,26 @@ class Trial:
         status, _ = attempt("docker", "exec", self.site.container(side, name), "sh", "-c", "echo > /etc/x || echo > /x")
         require(status != 0, f"{side} {name} can write to its root file system")
 
+    def look_at_the_gallery(self) -> None:
+        """Sign in with the password that is shown once, and read faces and devices at the published port."""
+        with self.step("sign in to the gallery at its published port, and look at a face") as results:
+            visitor = Visitor(GALLERY_ADDRESS)
+            require(visitor.get("/api/faces")[0] == 401, "the gallery shows faces to anybody")
+            shown = self.site.compose("cloud", "run", "--rm", "--no-deps", "gallery-password")
+            password = next(word for word in shown.split() if PASSWORD.fullmatch(word))
+            again = self.site.compose("cloud", "run", "--rm", "--no-deps", "gallery-password")
+            require(password not in again, "the password is shown twice")
+            visitor.sign_in(password)
+            listed = json.loads(visitor.get("/api/faces")[1])["tiles"]
+            require(listed, "the gallery lists no faces")
+            face = "{device}/{camera}/{id}".format(**listed[0])
+            status, picture = visitor.get(f"/faces/{face}.jpg")
+            require(status == 200 and picture.startswith(b"\xff\xd8"), f"the picture is not shown: {status}")
+            devices = json.loads(visitor.get("/api/devices")[1])["devices"]
+            require([one["device"] for one in devices if one["online"]] == [DEVICE], f"devices: {devices}")
+            wait_for(lambda: self.site.metric("cloud", "gallery", "facewire_gallery_faces") > 0, 30, "it counts")
+            results.append(f"{len(listed)} tiles, a picture of {len(picture)} bytes, {DEVICE} is online")
+
     def without_camera(self) -> None:
         """The edge runs with a network camera on a host without a local one. A hanging camera makes it unhealthy."""
         site = self.site
@@ -229,8 +259,11 @@ class Trial:
             log = site.compose("edge", "logs", "--no-color", "--no-log-prefix", "forwarder")
             reason = log.splitlines()[-1].partition("reason=")[2]
             results.append(f"disconnected after {seconds:.1f} s, {MIN_WAITING_FACES} faces wait: «{reason}»")
-        with self.step("enroll the device again") as results:
-            site.enroll()
+        with self.step("enroll the device again, by code") as results:
+            key = ROOT / DEVICE / "key.pem"
+            before = key.read_bytes()
+            site.join()
+            require(key.read_bytes() != before, "the device has no new key")
             site.compose("edge", "restart", "forwarder")
             site.await_all_healthy()
             wait_for(lambda: len(site.objects()) > stored, 60, "new faces are in S3")
@@ -278,6 +311,30 @@ class Trial:
                 results.append(f"{side} {name} {used.replace(' ', '')}")
         with self.step("drain the outbox after all faults") as results:
             self.site.compose("edge", "up", "--detach", settings=_NO_FACE)
+            results.append(self.count(self.await_end_of_film()))
+
+    def change_the_number_of_sinks(self) -> None:
+        """Scale the sinks to three and back to one, and kill one of them, with faces under way. None is lost."""
+        site = self.site
+        site.up("edge", **_LOOP)
+        with self.step(
+            f"docker compose up --scale s3sink={SINKS}, kill one, and back to 1, with faces under way"
+        ) as results:
+            scale = ("up", "--detach", "--wait", "--no-recreate", "--scale")
+            site.compose("cloud", *scale, f"s3sink={SINKS}")
+            sinks = site.containers("cloud", "s3sink")
+            require(len(sinks) == SINKS, f"{len(sinks)} sinks instead of {SINKS}")
+            for sink in sinks:
+                wait_for(partial(site.counts, sink, _WRITTEN_METRIC), 60, "each sink stores faces")
+            results.append("each stores faces")
+            (described,) = json.loads(run("docker", "inspect", sinks[-1]))
+            as_root("kill", "-KILL", str(described["State"]["Pid"]))
+            wait_for(partial(site.counts, sinks[-1], _WRITTEN_METRIC), 60, "the killed one stores faces again")
+            site.compose("cloud", *scale, "s3sink=1")
+            require(len(site.containers("cloud", "s3sink")) == 1, "there is more than one sink")
+            results.append(self.progress())
+        with self.step("drain the outbox after the change of sinks") as results:
+            site.compose("edge", "up", "--detach", settings=_NO_FACE)
             results.append(self.count(self.await_end_of_film()))
 
     def intrude_at_the_edge(self) -> None:

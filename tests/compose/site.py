@@ -13,7 +13,10 @@ from demo.program import ROOT
 from tests.compose import ledger
 from tests.compose.shell import Failed, attempt, run
 
-SERVICES = {"edge": ("broker", "detector", "forwarder"), "cloud": ("pki", "broker", "s3sink", "seaweedfs")}
+SERVICES = {
+    "edge": ("broker", "detector", "forwarder"),
+    "cloud": ("pki", "enrolment", "broker", "s3sink", "gallery", "seaweedfs"),
+}
 DEVICE = "trial"
 DETECTOR = "facewire-detector"
 BROKER = "facewire-broker-edge"
@@ -103,6 +106,13 @@ class Site:
         self.compose("cloud", "run", "--rm", "enroll", DEVICE)
         self.compose("cloud", "cp", f"pki:{BUNDLE}", ".")
 
+    def join(self) -> None:
+        """Let the device enroll by code, as the README says. Its settings stay as they are."""
+        code = self.compose("cloud", "run", "--rm", "enroll", "--code", DEVICE).split()[-1]
+        files = ("-f", "docker-compose.join.yml", "-f", "tests/compose/join.yml")
+        hosts = ("--broker", "cloud-broker", "cloud-enrolment")
+        run("docker", "compose", "--progress", "quiet", *files, "run", "--rm", "join", *hosts, code, seconds=120)
+
     def down(self, side: str) -> tuple[float, dict[str, str]]:
         """Stop one side and remove its containers. Return the seconds it took, and the services that failed."""
         began = time.monotonic()
@@ -115,6 +125,10 @@ class Site:
             for name, state in states.items()
             if state["ExitCode"] or state["OOMKilled"]
         }
+
+    def containers(self, side: str, service: str) -> list[str]:
+        """Return the ids of a service's containers that run."""
+        return self.compose(side, "ps", "--quiet", service).split()
 
     def container(self, side: str, service: str) -> str:
         """Return the id of a service's container, running or not."""
@@ -179,8 +193,13 @@ class Site:
 
     def metric(self, side: str, service: str, name: str) -> float:
         """Return the value of a service's metric, summed over all labels."""
-        text = self.compose(side, "exec", "-T", service, "python", "-c", _METRICS)
-        return sum(float(line.split()[-1]) for line in text.splitlines() if line.startswith((f"{name} ", f"{name}{{")))
+        return _value(self.compose(side, "exec", "-T", service, "python", "-c", _METRICS), name)
+
+    def counts(self, container: str, name: str) -> bool:
+        """Return whether a metric of one of several containers is above zero. False while it does not answer."""
+        with contextlib.suppress(Failed):
+            return _value(run("docker", "exec", container, "python", "-c", _METRICS), name) > 0
+        return False
 
     def await_metric(self, side: str, service: str, name: str, minimum: float, seconds: float = 60) -> None:
         """Wait until a metric is at least ``minimum``."""
@@ -224,6 +243,10 @@ class Site:
         mount = ("--volume", f"{OUTBOX}:/var/lib/facewire")
         command = ("docker", "run", "--rm", "--network", "none", *mount, DETECTOR, "python", "-c", script, *arguments)
         return run(*command)
+
+
+def _value(metrics: str, name: str) -> float:
+    return sum(float(line.split()[-1]) for line in metrics.splitlines() if line.startswith((f"{name} ", f"{name}{{")))
 
 
 def wait_for(

@@ -24,8 +24,8 @@ from wire.mqtt.connection import Connection
 from wire.mqtt.endpoint import Endpoint
 from wire.mqtt.properties import Properties
 
-SINK_IDS = ("facewire.s3sink", "facewire-s3sink")
-"""The sink's name in its certificate, and its MQTT client id."""
+SINK_IDS = ("facewire.s3sink", "facewire-s3sink", "facewire-s3sink-s3sink", "facewire-check-facewire.s3sink-s3sink")
+"""The sink's name in its certificate, and MQTT client ids of sinks: alone, in a group, and with --check."""
 
 
 @pytest.mark.parametrize(
@@ -63,6 +63,9 @@ def test_publishing_on_a_forbidden_topic_is_refused(cloud: Stack, record: Record
         "+/+/+/+",
         "$SYS/#",
         "$share/thieves/devices/+/faces/#",
+        "$share/s3sink/devices/+/faces/#",
+        f"$share/s3sink/devices/{ROGUE}/faces/#",
+        f"$share/s3sink/devices/{ROGUE}/receipts/#",
         "$share/thieves/#",
         f"$share/thieves/devices/{ROGUE}/receipts/#",
         f"devices/{ROGUE}/#",
@@ -158,6 +161,16 @@ def test_invalid_attribute_does_not_escape_the_prefix_of_the_device(
             intruder.connection.publish(f"devices/{ROGUE}/faces/door", seen.jpeg, 1, properties=forged).result(10)
             await_true(lambda: bool(intruder.arrived), 10, "the receipt arrives")
     record(f"attribute {attribute!r} = {value[:30]!r}", check_stored_keys(cloud))
+
+
+def test_unsubscribing_the_group_of_the_sinks_takes_nothing_from_them(
+    cloud: Stack, honest: HonestDevice, record: Record
+):
+    """A device that is no member ends no member's subscription."""
+    with Intruder(cloud, credentials_of(cloud, ROGUE)) as intruder:
+        intruder.connection.unsubscribe(["$share/s3sink/devices/+/faces/#"])
+    honest.await_progress()
+    record("unsubscribing the group of the sinks", "the sinks still get messages")
 
 
 @pytest.mark.parametrize("client_id", [*SINK_IDS, DEVICE, f"facewire-forwarder-{DEVICE}", "facewire.broker"])

@@ -173,6 +173,7 @@ def test_replaced_key_is_refused(cloud: Stack, honest: HonestDevice, record: Rec
     record(f"copy of the key of the {role}, after it was replaced", f"refused ({seconds:.1f} s)")
 
 
+@pytest.mark.slow
 def test_after_a_restored_backup_nobody_comes_back(cloud: Stack, honest: HonestDevice, record: Record):
     """Neither who was revoked after the backup, nor who was enrolled after it."""
     revoked_later = enrolled(cloud, "revoked-later")

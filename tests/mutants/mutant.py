@@ -16,7 +16,7 @@ from demo.program import ROOT
 
 _FOLDERS = ("wire", "edge", "cloud", "demo", "tests")
 """What the tests need of the project."""
-_LINKS = (".cache", "requirements", "docs", "README.md", "pyproject.toml")
+_LINKS = (".cache", "deploy", "requirements", "docs", "README.md", "pyproject.toml")
 """What they only read."""
 _MAX_SECONDS = 240
 _TESTS_FAILED = 1

@@ -13,11 +13,17 @@ _RELAY = "edge/forwarder/relay.py"
 _HELD = "edge/forwarder/held.py"
 _SINK = "cloud/s3sink/sink.py"
 _OBJECTS = "cloud/s3sink/objects.py"
+_REPLICA = "cloud/s3sink/replica.py"
 _BUCKET = "cloud/s3sink/bucket.py"
+_HTTP_WRITER = "cloud/s3sink/writing/http_writer.py"
 _ANSWERS = "cloud/s3sink/answers.py"
 _FACE = "wire/face.py"
 _TOPICS = "wire/topics.py"
 _CONNECTION = "wire/mqtt/connection.py"
+_CLIENT = "wire/mqtt/client.py"
+_PUBLICATIONS = "wire/mqtt/publications.py"
+_JOINING = "cloud/pki/joining.py"
+_ENROLMENT_MESSAGES = "wire/enrolment/messages.py"
 
 OUTBOX_MUTANTS = (
     Mutant(
@@ -173,6 +179,18 @@ FORWARDER_MUTANTS = (
 
 MQTT_MUTANTS = (
     Mutant(
+        "the reason with which a broker ends a connection at once is lost",
+        (
+            Edit(
+                _CLIENT,
+                "            self._handle_packets()  # the last one may be a DISCONNECT that says why\n"
+                "            raise\n",
+                "            raise\n",
+            ),
+        ),
+        "tests/test_session.py::test_the_reason_of_a_broker_that_ends_the_connection_at_once_is_known",
+    ),
+    Mutant(
         "a QoS 2 message is confirmed before it is processed",
         (
             Edit(
@@ -187,9 +205,9 @@ MQTT_MUTANTS = (
         "a refused publication counts as accepted",
         (
             Edit(
-                _CONNECTION,
-                "    if reason_code >= MIN_FAILURE_CODE:\n        future.set_exception",
-                "    if reason_code > 255:\n        future.set_exception",
+                _PUBLICATIONS,
+                "        if reason_code >= MIN_FAILURE_CODE:\n            future.set_exception",
+                "        if reason_code > 255:\n            future.set_exception",
             ),
         ),
         "tests/test_session.py::test_publishing_succeeds_only_if_the_broker_accepts_the_message",
@@ -212,12 +230,40 @@ MQTT_MUTANTS = (
         "publications of a lost connection are forgotten",
         (
             Edit(
-                _CONNECTION,
-                "            future.set_exception(LinkLost(self.reason))\n\n\ndef",
-                "            future.set_result(0)\n\n\ndef",
+                _PUBLICATIONS,
+                "        for future in lost:\n            future.set_exception(LinkLost(reason))\n",
+                "        for future in lost:\n            future.set_result(0)\n",
             ),
         ),
         "tests/test_custody.py::test_a_publication_that_is_not_answered_fails_when_the_connection_ends",
+    ),
+    Mutant(
+        "the rate of the settings is ignored",
+        (Edit(_CONNECTION, "            rate=_rate_limit(endpoint),\n", ""),),
+        "tests/test_iot_core.py::test_with_the_limits_as_settings_nothing_is_discarded",
+    ),
+    Mutant(
+        "messages are sent in a burst every second",
+        (Edit("wire/process/rate_limit.py", "BURST_SECONDS = 0.05", "BURST_SECONDS = 1.0"),),
+        "tests/test_publications.py::test_a_rate_holds_in_every_second",
+    ),
+    Mutant(
+        "a message that the broker discards is awaited for ever",
+        (Edit("wire/mqtt/liveness.py", "UNANSWERED_SECONDS = 60.0", "UNANSWERED_SECONDS = 1e9"),),
+        "tests/test_liveness.py::test_a_message_that_the_broker_discards_ends_the_connection",
+    ),
+    Mutant(
+        "the broker's maximum QoS is ignored",
+        (Edit(_CONNECTION, "min(qos, self.granted.max_qos), retain", "qos, retain"),),
+        "tests/test_iot_core.py::test_the_limits_in_the_connack_are_honoured",
+    ),
+    Mutant(
+        "the client receives although there is no room",
+        (
+            Edit(_CLIENT, "if self._sock is None or not self._may_receive():\n", "if self._sock is None:\n"),
+            Edit(_CLIENT, "(select.POLLIN if self._may_receive() else 0)", "select.POLLIN"),
+        ),
+        "tests/test_forwarder.py::test_large_messages_fill_neither_process_nor_broker_while_the_cloud_is_away",
     ),
     Mutant(
         "the digest of a face is not checked when it arrives",
@@ -234,12 +280,28 @@ MQTT_MUTANTS = (
 
 SINK_MUTANTS = (
     Mutant(
+        "a sink that ends does not leave its group",
+        (
+            Edit(
+                _SINK,
+                "        if self._settings.sink_group:\n            self._leave_group()\n",
+                "        if not self._settings:\n            self._leave_group()\n",
+            ),
+        ),
+        "tests/test_replicas.py::test_no_session_remains_when_the_last_sink_has_ended",
+    ),
+    Mutant(
+        "all sinks have the same client id",
+        (Edit(_REPLICA, 'f"{CLIENT_ID}-{name}"', 'f"{CLIENT_ID}-{len(name) > 0}"'),),
+        "tests/test_replicas.py::test_sinks_share_the_work",
+    ),
+    Mutant(
         "objects are written without If-None-Match",
         (
             Edit(
-                _BUCKET,
-                'return self._put(s3_object, self._abilities, IfNoneMatch="*")',
-                "return self._put(s3_object, self._abilities)",
+                _HTTP_WRITER,
+                '        if conditional:\n            headers["if-none-match"] = "*"\n',
+                "",
             ),
         ),
         "tests/test_sink.py::test_a_repeated_face_is_stored_once_and_gets_another_receipt",
@@ -248,12 +310,11 @@ SINK_MUTANTS = (
     Mutant(
         "the sink stores zeros instead of the end of the JPEG",
         (
+            Edit(_HTTP_WRITER, "        body = s3_object.body\n", "        body = s3_object.body[:-38] + bytes(38)\n"),
             Edit(
-                _BUCKET,
-                "                Body=s3_object.body,\n",
-                "                Body=s3_object.body[:-38] + bytes(38),\n",
+                _HTTP_WRITER, '"x-amz-content-sha256": s3_object.sha256', '"x-amz-content-sha256": "UNSIGNED-PAYLOAD"'
             ),
-            Edit(_BUCKET, "        if abilities.sha256:\n", "        if not abilities:\n"),
+            Edit(_HTTP_WRITER, "        if sha256:\n", "        if not body:\n"),
         ),
         "tests/test_sink.py::test_a_face_is_stored_under_its_key_with_all_its_attributes",
     ),
@@ -262,12 +323,12 @@ SINK_MUTANTS = (
         (
             Edit(
                 _SINK,
-                "        try:\n            outcome = self._bucket.write(s3_object)\n",
+                "        try:\n            outcome = await self._bucket.write(s3_object)\n",
                 "        self._session.publish(\n"
                 '            s3_object.receipt_topic or "", b"", qos=1,\n'
                 "            properties=Properties(correlation_data=s3_object.receipt_id),\n"
                 "        )\n"
-                "        try:\n            outcome = self._bucket.write(s3_object)\n",
+                "        try:\n            outcome = await self._bucket.write(s3_object)\n",
             ),
         ),
         "tests/test_sink.py::test_nothing_is_lost_while_s3_is_down",
@@ -298,14 +359,14 @@ SINK_MUTANTS = (
     Mutant(
         "a 403 is permanent",
         (Edit(_ANSWERS, 'frozenset(("MetadataTooLarge",', 'frozenset(("AccessDenied", "MetadataTooLarge",'),),
-        "tests/test_s3_answers.py::test_after_any_answer_the_face_is_stored_under_its_key[Answer.ACCESS_DENIED]",
+        "tests/test_s3_answers.py::test_after_any_answer_the_face_is_stored_under_its_key[Answer.ACCESS_DENIED-own]",
     ),
     Mutant(
         "a false 412 is believed",
         (
             Edit(
                 _BUCKET,
-                "        if self._is_there(s3_object):\n            return Outcome.ALREADY_THERE\n        raise",
+                "        if await self._is_there(s3_object):\n            return Outcome.ALREADY_THERE\n        raise",
                 "        if s3_object.key:\n            return Outcome.ALREADY_THERE\n        raise",
             ),
         ),
@@ -361,7 +422,7 @@ SINK_MUTANTS = (
     ),
     Mutant(
         "S3 is not given the digest",
-        (Edit(_BUCKET, "        if abilities.sha256:\n", "        if not abilities:\n"),),
+        (Edit(_HTTP_WRITER, "        if sha256:\n", "        if not body:\n"),),
         "tests/test_store_check.py::test_the_store_verifies_the_digest_of_each_face",
     ),
     Mutant(
@@ -369,8 +430,8 @@ SINK_MUTANTS = (
         (
             Edit(
                 _OBJECTS,
-                "key=key_of(prefix, origin, decoded.captured_at, decoded.id)",
-                "key=key_of(prefix, origin, arrived_at, decoded.id)",
+                "key=keys.of_face(prefix, origin, decoded.captured_at, decoded.id)",
+                "key=keys.of_face(prefix, origin, arrived_at, decoded.id)",
             ),
             Edit(
                 _OBJECTS,
@@ -414,4 +475,186 @@ SINK_MUTANTS = (
     ),
 )
 
-MUTANTS = OUTBOX_MUTANTS + DELIVERY_MUTANTS + FORWARDER_MUTANTS + MQTT_MUTANTS + SINK_MUTANTS
+_GALLERY = "cloud/gallery"
+
+GALLERY_MUTANTS = (
+    Mutant(
+        "the sink announces nothing",
+        (
+            Edit(
+                _SINK,
+                "            if s3_object.quarantine_reason is None:\n                self._announce(job, s3_object)\n",
+                "",
+            ),
+        ),
+        "tests/test_gallery_filling.py::test_the_sink_announces_what_it_has_stored",
+    ),
+    Mutant(
+        "the gallery believes the key of an announcement on any topic",
+        (
+            Edit(
+                f"{_GALLERY}/filling/announcements.py",
+                "        if topics.stored(face.origin) != message.topic:\n",
+                "        if not message.topic:\n",
+            ),
+        ),
+        "tests/test_gallery_filling.py::test_the_sink_announces_what_it_has_stored",
+    ),
+    Mutant(
+        "faces of the last millisecond of a listed page are compared too early",
+        (
+            Edit(
+                f"{_GALLERY}/filling/comparison.py",
+                "            yield complete, last\n            waiting = waiting[len(complete) :]\n",
+                "            yield waiting, last\n            waiting = []\n",
+            ),
+        ),
+        "tests/test_gallery_filling.py::test_a_day_of_more_faces_than_a_page_is_compared",
+    ),
+    Mutant(
+        "a face that was just deleted comes back with an older listing",
+        (
+            Edit(
+                f"{_GALLERY}/filling/comparison.py",
+                " and not self._index.is_recent((origin, face_id))\n",
+                "\n",
+            ),
+        ),
+        "tests/test_gallery_filling.py::test_an_older_listing_does_not_undo_what_has_just_happened",
+    ),
+    Mutant(
+        "the gallery does not list S3 after an interruption",
+        (
+            Edit(
+                f"{_GALLERY}/filling/filling.py",
+                '        self._compared_at = float("-inf")\n        self._wake.set()\n',
+                "        self._interrupted_at = None\n",
+            ),
+        ),
+        "tests/test_gallery_filling.py::test_no_face_is_missed_whatever_is_away",
+    ),
+    Mutant(
+        "an object that is no JPEG is passed on",
+        (Edit(f"{_GALLERY}/pictures.py", "            jpeg.check(content)\n", "            len(content)\n"),),
+        "tests/test_gallery_filling.py::test_only_jpegs_are_passed_on",
+        quick=True,
+    ),
+    Mutant(
+        "a visit goes on after a gap",
+        (Edit(f"{_GALLERY}/index/queries.py", "min(end, seq + _GAP)", "end"),),
+        "tests/test_gallery_index.py::test_visits_are_those_of_a_simple_model",
+    ),
+    Mutant(
+        "a changing request of a foreign page is accepted",
+        (
+            Edit(
+                f"{_GALLERY}/web/access/origin.py",
+                "    if only(fields, \"origin\") != f\"{'https' if https else 'http'}://{host}\":\n",
+                '    if not only(fields, "origin"):\n',
+            ),
+        ),
+        "tests/test_gallery_access.py::test_requests_of_foreign_pages_are_refused",
+        quick=True,
+    ),
+    Mutant(
+        "a cookie is valid after sign-out",
+        (
+            Edit(
+                f"{_GALLERY}/web/access/ended_sessions.py",
+                "issued <= self._until or session in self._ended",
+                "issued <= self._until",
+            ),
+        ),
+        "tests/test_gallery_access.py::test_an_ended_session_stays_ended_after_a_restart",
+    ),
+)
+
+ENROLMENT_MUTANTS = (
+    Mutant(
+        "a code works for two keys",
+        (Edit(_JOINING, "            if not _is_for(certificate, key):\n", "            if False:\n"),),
+        "tests/test_enrolment.py::test_a_code_works_for_one_key_only",
+    ),
+    Mutant(
+        "an expired code works",
+        (Edit(_JOINING, "        if code.expires <= now():\n", "        if False:\n"),),
+        "tests/test_enrolment.py::test_an_unknown_expired_replaced_or_revoked_code_gives_nothing",
+    ),
+    Mutant(
+        "a code is looked up only outside the lock",
+        (
+            Edit(
+                _JOINING,
+                "    if authority.codes.find(request.code_key) is None:\n",
+                "    code = authority.codes.find(request.code_key)\n    if code is None:\n",
+            ),
+            Edit(
+                _JOINING,
+                "        code = authority.codes.find(request.code_key)  # again",
+                "        # again",
+            ),
+        ),
+        "tests/test_enrolment.py::test_of_many_requests_at_the_same_moment_one_wins",
+    ),
+    Mutant(
+        "the signature with the code is not checked",
+        (
+            Edit(
+                _ENROLMENT_MESSAGES,
+                "Ed25519PublicKey.from_public_bytes(self.code_key).verify(self.signature, _SIGNED + self.csr)",
+                "Ed25519PublicKey.from_public_bytes(self.code_key)",
+            ),
+        ),
+        "tests/test_enrolment.py::test_a_request_that_was_changed_on_the_way_is_refused",
+    ),
+    Mutant(
+        "a device trusts the authority of any service",
+        (Edit("edge/forwarder/join/service.py", "        if not code.is_of(ca):\n", "        if False:\n"),),
+        "tests/test_join.py::test_another_authority_gets_nothing",
+    ),
+    Mutant(
+        "revocation leaves the codes of a device",
+        (
+            Edit(
+                "cloud/pki/authority.py",
+                "            had_code = bool(self.codes.remove([device]))\n",
+                "            had_code = any(code.device == device for code in self.codes.open())\n",
+            ),
+        ),
+        "tests/test_enrolment.py::test_a_used_code_does_not_outlive_the_revocation_of_its_certificate",
+    ),
+    Mutant(
+        "codes of a restored backup stay open",
+        (
+            Edit(
+                "cloud/pki/authority.py",
+                "self.codes.remove_all()  # one that",
+                "pass  # one that",
+            ),
+        ),
+        "tests/test_enrolment.py::test_after_a_restored_backup_every_code_is_gone",
+    ),
+    Mutant(
+        "a list registers devices before their folders are written",
+        (
+            Edit("cloud/pki/fleet.py", "    atomic_files.write_all(files, device_bundle.MODE)\n", ""),
+            Edit(
+                "cloud/pki/fleet.py",
+                "    authority.registry.forget_unregistered(*names)\n",
+                "    authority.registry.forget_unregistered(*names)\n"
+                "    atomic_files.write_all(files, device_bundle.MODE)\n",
+            ),
+        ),
+        "tests/test_enrolment.py::test_a_list_that_was_interrupted_is_continued",
+    ),
+)
+
+MUTANTS = (
+    *OUTBOX_MUTANTS,
+    *DELIVERY_MUTANTS,
+    *FORWARDER_MUTANTS,
+    *MQTT_MUTANTS,
+    *SINK_MUTANTS,
+    *GALLERY_MUTANTS,
+    *ENROLMENT_MUTANTS,
+)

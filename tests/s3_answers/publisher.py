@@ -6,10 +6,9 @@ from collections import Counter
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
-from cloud.s3sink.objects import key_of
 from demo.ports import HOST
 from tests.builders import make_face, make_jpeg
-from wire import face
+from wire import face, keys
 from wire.face import Face
 from wire.mqtt.connect_options import ConnectOptions
 from wire.mqtt.connection import Message
@@ -110,7 +109,7 @@ class Publisher:
         device = self.devices[name]
         with self._lock:
             device.next_face = device.make(self._pictures)
-            return key_of("faces", device.next_face.origin, device.next_face.captured_at, device.next_face.id)
+            return keys.of_face("faces", device.next_face.origin, device.next_face.captured_at, device.next_face.id)
 
     def _run(self) -> None:
         last = time.monotonic()

@@ -16,6 +16,7 @@ _FACES_PER_SECOND = 4.0
 _FACES_PER_HOUR, _BYTES_PER_HOUR = 18_000, 512 << 20
 _CALM_FACES = 6
 """Faces in the outboxes of three honest devices that wait for nothing."""
+_NAMED_SECONDS = 15
 _CALM_SECONDS = 60.0
 _DRAIN_SECONDS = 120.0
 
@@ -57,6 +58,7 @@ class Run:
         done = site.attack(ways, name, self._seconds)
         seconds, after = time.monotonic() - began_at, site.counts()
         calm_seconds = self._await_calm()
+        is_named = self._await_name(told, logs)
         self._windows[way] = began_at, time.monotonic()
         peaks = site.watch.peaks()
         written = [_read_from(path, size) for path, size in logs.items()]
@@ -77,9 +79,21 @@ class Run:
             receipted=receipted,
             calm_seconds=calm_seconds,
             log_bytes=sum(map(len, written)),
-            is_named=any(told.encode() in text for text in written),
+            is_named=is_named,
             ended=[ended for device in site.devices for ended in device.ended],
         )
+
+    def _await_name(self, told: str, logs: Mapping[Path, int]) -> bool:
+        """Wait until a log names the thief. The guard writes every few seconds. Return whether one does."""
+
+        def is_named() -> bool:
+            return any(told.encode() in _read_from(path, size) for path, size in logs.items())
+
+        try:
+            await_true(is_named, _NAMED_SECONDS, "a log names the thief")
+        except TimeoutError:
+            return False
+        return True
 
     def _await_calm(self) -> float | None:
         """Wait until the outboxes of the honest devices are empty, and return how long it took."""

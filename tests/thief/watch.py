@@ -1,6 +1,7 @@
 """Watches broker and sink: measures their memory, kills them at their containers' limits, and starts them again."""
 
 import contextlib
+import re
 import threading
 import time
 from dataclasses import dataclass
@@ -37,9 +38,10 @@ class End:
 
 
 def memory_limits() -> dict[str, int]:
-    """Return the memory of the containers of broker and sink in bytes, from the Compose file."""
+    """Return the memory of the containers of broker and sink in bytes, by default, from the Compose file."""
     services = yaml.safe_load((ROOT / "docker-compose.cloud.yml").read_text())["services"]
-    return {name: int(services[service]["mem_limit"].removesuffix("m")) << 20 for name, service in _SERVICES.items()}
+    limits = {name: re.search(r"(\d+)m}?$", services[service]["mem_limit"]) for name, service in _SERVICES.items()}
+    return {name: int(found[1]) << 20 for name, found in limits.items() if found}
 
 
 class Watch:
