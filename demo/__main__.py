@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -60,6 +61,7 @@ class Signals:
         self.enough = False
         self.number = 0
         """The signal that ends the demo; 0 if there was none."""
+        self._any = threading.Event()
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, self._take)
 
@@ -68,11 +70,18 @@ class Signals:
         if self.number:
             raise Interrupted
 
+    def await_any(self) -> None:
+        """Wait for a signal. Ctrl-C is no failure then."""
+        self._any.wait()
+        self.number = 0 if self.number == signal.SIGINT else self.number
+        self.check()
+
     def _take(self, number: int, frame: FrameType | None) -> None:
         if number == signal.SIGINT and self.filming:
             self.filming, self.enough = False, True
         else:
             self.number = number
+            self._any.set()
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,10 +94,12 @@ class Plan:
     """Name of the camera on the contact sheet."""
     live: bool
     seconds: float | None
-    """Duration from the first frame; None: until the file has ended."""
+    """Duration from the first frame; None: until the file has ended, or until Ctrl-C."""
+    stay: bool = False
+    """Whether the gallery stays until Ctrl-C."""
 
     @classmethod
-    def of_arguments(cls, camera: str | None, seconds: float | None) -> Self:
+    def of_arguments(cls, camera: str | None, seconds: float | None, *, stay: bool) -> Self:
         """Create a plan from the command line.
 
         Raises:
@@ -96,14 +107,16 @@ class Plan:
             FilmMissing: the film cannot be downloaded or made.
         """
         if camera is None:
-            return cls(str(pan_film()), "a film of five people", live=False, seconds=seconds or FILM_SECONDS)
+            film, seconds = str(pan_film()), seconds or FILM_SECONDS
+            return cls(film, "a film of five people", live=False, seconds=seconds, stay=stay)
         if isinstance(open_camera(camera, loop=False), LiveCamera):
             # An address can contain a password, and a pipeline can contain it anywhere.
             pipeline = camera.startswith(GSTREAMER)
             label = "a GStreamer pipeline" if pipeline else without_credentials(camera).partition("?")[0]
-            return cls(camera, label, live=True, seconds=seconds or LIVE_SECONDS)
+            seconds = seconds or (None if stay else LIVE_SECONDS)
+            return cls(camera, label, live=True, seconds=seconds, stay=stay)
         path = Path(camera).resolve()
-        return cls(str(path), path.name, live=False, seconds=seconds)
+        return cls(str(path), path.name, live=False, seconds=seconds, stay=stay)
 
 
 class Demo:
@@ -125,7 +138,9 @@ class Demo:
         self._monitor.start()
         await_true(self._monitor.listening.is_set, 10, "the subscription at the local broker is granted")
         self._carriers = [stack.start_connected("s3sink"), stack.start_connected("forwarder")]
+        stack.start_connected("gallery")
         self._signals.check()
+        self._console.print(f"gallery: {stack.gallery_address}  password: {stack.gallery_password()}")
         detector = stack.start("detector")
         with report.Progress(self._console) as progress:
             self._signals.filming = True
@@ -140,7 +155,11 @@ class Demo:
             print(f"the detector ended with status {status}; its log is {_shown(detector.log)}", file=sys.stderr)
             return status if status > 0 else 1
         self._monitor.close()
-        return self._conclude(sheet)
+        status = self._conclude(sheet)
+        if self._plan.stay and not self._signals.enough:
+            self._console.print(f"the gallery stays at {stack.gallery_address}; Ctrl-C ends it")
+            self._signals.await_any()
+        return status
 
     def _film(self, detector: Program, progress: report.Progress) -> int:
         """Wait until the detector has ended or its time is over; return its exit status."""
@@ -202,6 +221,7 @@ def main() -> int:
     parser = make_parser("demo", "Runs the whole pipeline on this machine, and reads the faces back from S3.")
     parser.add_argument("--camera", help="a device, an rtsp:// or http:// address, a file or a folder of images")
     parser.add_argument("--seconds", type=_seconds, help="how long to watch the camera (default for a live camera: 20)")
+    parser.add_argument("--stay", action="store_true", help="keep the gallery until Ctrl-C, and watch a live camera")
     parser.add_argument(
         "--folder",
         type=Path,
@@ -212,12 +232,12 @@ def main() -> int:
     log.configure("error", "console")
     signals, folder = Signals(), arguments.folder.resolve()
     try:
-        plan = Plan.of_arguments(arguments.camera, arguments.seconds)
+        plan = Plan.of_arguments(arguments.camera, arguments.seconds, stay=arguments.stay)
         signals.check()
         shutil.rmtree(folder / "run", ignore_errors=True)
         (folder / _SHEET).unlink(missing_ok=True)
         with Stack(folder / "run", CAMERA_SOURCE=plan.source) as stack:
-            return Demo(plan, stack, Console(highlight=False), signals).run(folder / _SHEET)
+            return Demo(plan, stack, Console(highlight=False, soft_wrap=True), signals).run(folder / _SHEET)
     except ConfigurationError as mistake:
         print(mistake, file=sys.stderr)
         return mistake.exit_code

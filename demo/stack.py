@@ -24,6 +24,7 @@ import boto3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
+from cloud.gallery.web.access.sign_in_file import PASSWORD_TO_SHOW
 from cloud.pki.authority import Authority
 from cloud.s3sink.store_check import is_store_check
 from demo.guard import with_guard
@@ -40,15 +41,29 @@ BUCKET = "faces"
 ACCESS_KEY = "facewire"
 CHAIN = ("detector", "forwarder", "s3sink")
 """The processes that a face passes through."""
-MODULES = {"detector": "edge.detector", "forwarder": "edge.forwarder", "s3sink": "cloud.s3sink", "pki": "cloud.pki"}
+MODULES = {
+    "detector": "edge.detector",
+    "forwarder": "edge.forwarder",
+    "s3sink": "cloud.s3sink",
+    "gallery": "cloud.gallery",
+    "pki": "cloud.pki",
+}
+"""The processes that have an image of their own."""
+PROGRAMS = {**MODULES, "enrolment": "cloud.pki.enrolment"}
 
 OPERATOR = "operator"
 OPERATOR_PASSWORD = secrets.token_hex(16)
 """The account at the local broker with which tests and observers write and read anything."""
+_SINK = re.compile(r"s3sink(-\d+)?")
 _CONNECTED = "connected    "
 """What a session logs when it is connected."""
 _PKI = "/pki/broker"
 """Folder of the authority's files in the broker's image."""
+
+
+def process_of(name: str) -> str:
+    """Return the process that a program is: ``s3sink`` for ``s3sink-2``, which is another sink."""
+    return "s3sink" if _SINK.fullmatch(name) else name
 
 
 class Stack:
@@ -69,7 +84,7 @@ class Stack:
         self.folder = folder
         self.local_port, self.cloud_port = free_port(), free_port()
         self.watch_port = free_port() if watched else 0
-        self.s3_port = free_port()
+        self.s3_port, self.gallery_port, self.enrolment_port = free_port(), free_port(), free_port()
         self.secret_key = secrets.token_hex(16)
         self.settings, self.limits = settings, limits or {}
         self.programs: dict[str, Program] = {}
@@ -85,8 +100,8 @@ class Stack:
 
     def end(self) -> None:
         """End all processes: first those of Facewire, then the servers."""
-        ours = [program for name, program in self.programs.items() if name in MODULES]
-        servers = [program for name, program in self.programs.items() if name not in MODULES]
+        ours = [program for name, program in self.programs.items() if process_of(name) in PROGRAMS]
+        servers = [program for name, program in self.programs.items() if process_of(name) not in PROGRAMS]
         for program in ours:
             if program.running:
                 with contextlib.suppress(subprocess.TimeoutExpired):
@@ -166,8 +181,11 @@ class Stack:
             self.s3().create_bucket(Bucket=name)
 
     def start(self, name: str, **settings: str) -> Program:
-        """Start ``detector``, ``forwarder`` or ``s3sink``, with ``settings`` that replace the stack's."""
-        command = [sys.executable, "-m", MODULES[name]]
+        """Start ``detector``, ``forwarder``, ``s3sink`` or ``gallery``, with ``settings`` that replace the stack's.
+
+        A name such as ``s3sink-2`` is that of another sink.
+        """
+        command = [sys.executable, "-m", PROGRAMS[process_of(name)]]
         return self._program(name, command, self.environ(name, **settings))
 
     def start_connected(self, name: str, seconds: float = 20, **settings: str) -> Program:
@@ -198,12 +216,16 @@ class Stack:
             "PKI_FOLDER": str(self.folder / "pki"),
             "BROKER_HOST": HOST,
             "BROKER_PORT": str(self.cloud_port),
+            "ENROLMENT_PORT": str(self.enrolment_port),
             "S3_BUCKET": BUCKET,
             "DEVICE_FACES_PER_HOUR": "1000000",  # films run faster than a camera
             "OUTBOX_PATH": str(self.folder / "outbox.db"),
+            "GALLERY_FOLDER": str(self.folder / "gallery"),
+            "GALLERY_PORT": str(self.gallery_port),
             **self.aws(),
             **self._account(process),
-            **self._identity(process),
+            **self._identity(process_of(process)),
+            **({"SINK_NAME": process} if process_of(process) == "s3sink" else {}),
             **self.settings,
             **settings,
         }
@@ -216,6 +238,15 @@ class Stack:
     def password(self, account: str) -> str:
         """Return the password of an account that the local broker has made."""
         return (self.accounts / account / "account").read_text().partition(":")[2].strip()
+
+    @property
+    def gallery_address(self) -> str:
+        """The address of the gallery for a browser on this machine."""
+        return f"http://{HOST}:{self.gallery_port}"
+
+    def gallery_password(self) -> str:
+        """Return the password of the gallery, which it has made at its first start."""
+        return (self.folder / "gallery" / PASSWORD_TO_SHOW).read_text().strip()
 
     def local_endpoint(self) -> Endpoint:
         """Return the endpoint of the local broker for an observer, which may write and read anything."""
@@ -277,7 +308,7 @@ class Stack:
 
     def _identity(self, process: str) -> dict[str, str]:
         """Return the settings with the certificate that a process uses at the cloud's broker."""
-        folders = {"s3sink": self.authority.sink, "forwarder": self.folder / DEVICE}
+        folders = {"s3sink": self.authority.sink, "gallery": self.authority.gallery, "forwarder": self.folder / DEVICE}
         if process not in folders:
             return {}
         files = {"CA": "ca.pem", "CERT": "cert.pem", "KEY": "key.pem"}

@@ -17,6 +17,6 @@ compile() {
 compile dev.in -o dev.txt "$@"
 compile film.in --no-deps -o film.txt "$@"
 compile peers.in -o peers.txt "$@"
-for image in detector forwarder pki s3sink; do
+for image in detector forwarder gallery pki s3sink; do
     compile "$image.in" -c dev.txt -o "$image.txt" "$@"
 done
