@@ -100,8 +100,18 @@ class FairQueue(Generic[T]):
         if self._size < self._max_total_bytes:
             return False
         with self._lock:
-            failing = sum(queue.size for queue in self._troubled if queue.failing)
-            return self._size - failing >= self._max_total_bytes // 2
+            return self._served_size >= self._max_total_bytes // 2
+
+    def is_congested(self, entry: Entry[T]) -> bool:
+        """Return whether the device of an entry should send less.
+
+        Devices for which S3 works fill half of the queue, and this one holds at least its share of that half.
+        """
+        enough = self._max_total_bytes // 2
+        if self._size < enough:
+            return False
+        with self._lock:
+            return self._served_size >= enough and entry.queue.size >= enough / len(self._queues)
 
     def put(self, device: str, item: T, size: int) -> bool:
         """Add an item of ``size`` bytes to the queue of ``device``. Return False if that queue is full."""
@@ -215,6 +225,11 @@ class FairQueue(Generic[T]):
             self._troubled[queue] = None
         else:
             self._troubled.pop(queue, None)
+
+    @property
+    def _served_size(self) -> int:
+        """Bytes of the messages of devices for which S3 works."""
+        return self._size - sum(queue.size for queue in self._troubled if queue.failing)
 
     def _is_full(self, queue: DeviceQueue[T], size: int) -> bool:
         is_only_active = time.monotonic() > self._several_active_until

@@ -12,11 +12,10 @@ from prometheus_client import CollectorRegistry, Histogram
 from edge.forwarder.relay import MAX_UNACKNOWLEDGED, Relay
 from edge.forwarder.rules import Rules
 from edge.forwarder.settings import ForwarderSettings
-from wire import status, topics
+from wire import receipt, status, topics
 from wire.mqtt.certificate_expiry import CertificateExpiry
 from wire.mqtt.connect_options import ConnectOptions, Will
 from wire.mqtt.connection import Message
-from wire.mqtt.properties import Properties
 from wire.mqtt.session import Session
 from wire.process.lifecycle import STOP_SECONDS, Stop
 from wire.process.metrics import AGE_BUCKETS
@@ -30,7 +29,7 @@ STATUS_SECONDS = 5.0
 LOCAL_EXPIRY_SECONDS = 86400
 """Time for which the local broker queues messages while the forwarder is disconnected."""
 MAX_RECEIPT_BYTES = 4096
-"""A receipt has no payload, and a single property. This bounds the memory for those that the cloud may send."""
+"""A receipt has no payload, and two properties at most. This bounds the memory for those that the cloud may send."""
 CLOUD_WILL_SECONDS = 1
 """How long the cloud broker waits before it tells that this device is offline."""
 CLOUD_EXPIRY_SECONDS = 3600
@@ -158,7 +157,7 @@ class Forwarder:
         face_id = message.properties.correlation_data
         camera = message.topic.removeprefix("faces/")
         if _is_face(message) and topics.is_name(camera) and face_id is not None:
-            self.local.publish(topics.receipts(camera), b"", qos=1, properties=Properties(correlation_data=face_id))
+            self.local.publish(topics.receipts(camera), b"", qos=1, properties=receipt.encode(face_id))
 
 
 def _is_face(message: Message) -> bool:
