@@ -137,6 +137,30 @@ def test_devices_for_which_s3_fails_congest_nobody(no_jitter):
     assert (before, queue.is_congested(failing), queue.is_congested(other)) == (True, False, False)
 
 
+def test_what_the_broker_has_to_keep_is_bounded():
+    """It keeps what is stored already until all earlier messages are acknowledged: those of a device with many, too."""
+    queue: FairQueue[str] = FairQueue(max_span_bytes=30)
+    fill(queue, "early", 10)
+    served, spans = [], []
+    for number in range(200):
+        queue.put(f"device-{number % 50}", "other", 1)
+        served += serve(queue, 1)
+        spans.append(queue.span)
+    assert max(spans) < 60  # 500, if the devices were only served in turn
+    assert served[:40].count("other") >= 20
+
+
+def test_a_message_that_s3_does_not_accept_does_not_stop_the_others(no_jitter):
+    """While it is the oldest, too."""
+    queue: FairQueue[str] = FairQueue(workers=2, max_span_bytes=5)
+    queue.put("failing", "failing", 1)
+    (entry,) = take(queue, 1)
+    queue.retry(entry)
+    for number in range(50):
+        queue.put(f"device-{number % 5}", "other", 1)
+        assert serve(queue, 1) == ["other"]
+
+
 def test_a_busy_device_leaves_workers_free():
     """With 16 workers, a device with many messages gets 12: three times as many as stay free."""
     queue: FairQueue[str] = FairQueue(workers=16)
