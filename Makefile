@@ -55,7 +55,7 @@ mutants: $(VENV)/.ready ## show that each deliberate defect is caught by a test;
 	@$(RUN) -m tests.mutants $(if $(QUICK),--quick) $(if $(ONLY),--only "$(ONLY)")
 
 compose-test: $(VENV)/.ready ## build the images, bring up both compose files, break them, and count the faces
-	@$(RUN) -m tests.compose
+	@$(RUN) -m tests.compose $(if $(COMPOSE),--compose $(COMPOSE))
 
 iot-core-test: $(VENV)/.ready ## an hour of faces through a stand-in for AWS IoT Core that enforces its limits
 	@$(RUN) -m tests.iot_core $(if $(FULL),--full)
