@@ -41,7 +41,7 @@ class HomeAssistant:
     def __init__(self, settings: ForwarderSettings, publish: Publish) -> None:
         """Set up the announcement; :meth:`step` publishes it."""
         self._settings, self._publish = settings, publish
-        self._is_on = settings.home_assistant
+        self._is_on = settings.home_assistant is True
         self._topic = topics.home_assistant_device(settings.home_assistant_prefix, settings.device_id)
         self._status_topic = topics.home_assistant_status(settings.home_assistant_prefix)
         self._lock = threading.Lock()
@@ -80,12 +80,12 @@ class HomeAssistant:
         return False
 
     def step(self) -> None:
-        """Publish the announcement, or withdraw it, if that is due.
+        """Publish the announcement, or withdraw it, if that is due. Nothing is announced before a camera is known.
 
-        Home Assistant removes what an announcement does not contain any more, with its history. So nothing is announced
-        before a camera is known.
+        While it is neither on nor off, nothing is published: some brokers disconnect a client that publishes without the
+        right to do so.
         """
-        if not self._is_due or (self._is_on and not self._cameras):
+        if not self._is_due or self._settings.home_assistant is None or (self._is_on and not self._cameras):
             return
         self._is_due = False
         payload = json.dumps(self.announcement(), separators=(",", ":")).encode() if self._is_on else b""

@@ -28,8 +28,9 @@ class ForwarderSettings(DeviceSettings, CloudSettings):
     receipts: Annotated[Literal["sink", "broker"], Expected("sink or broker")] = "sink"
     """Who sends receipts. sink: s3sink, once a face is in S3. broker: the forwarder, once the cloud broker has it."""
 
-    home_assistant: Switch = False
-    """Announce the device and its cameras to Home Assistant, at the local broker. false withdraws the announcement."""
+    home_assistant: Switch | None = None
+    """true: announce the device and its cameras to Home Assistant, at the local broker. false: withdraw this
+    announcement. Default: neither."""
     home_assistant_prefix: Prefix = "homeassistant"
     """Discovery prefix of Home Assistant: the first part of the topics of its announcements."""
 
