@@ -23,6 +23,10 @@ MAX_CAMERAS = 32
 BIRTH = b"online"
 """What Home Assistant publishes on ``<prefix>/status`` when it has started."""
 
+EXPIRE_SECONDS = 150
+"""Home Assistant takes a value as unavailable if it has not come again for so long: five times the interval at which a
+status is repeated. Otherwise it would keep the values of a device that is behind a bridge and is switched off."""
+
 _AVAILABLE = "{{ 'online' if value_json.online else 'offline' }}"
 
 _log = structlog.get_logger("home assistant")
@@ -127,6 +131,7 @@ class HomeAssistant:
             "state_topic": topic,
             "value_template": "{{ 'ON' if value_json.cloud == 'up' else 'OFF' }}",
             "availability": _availability(topic),
+            "expire_after": EXPIRE_SECONDS,
         }
         return {"cloud": entity}
 
@@ -141,7 +146,12 @@ class HomeAssistant:
         if not has_detector:
             return {"image": image}
         status = topics.status("detector", camera)
-        sensor = {"platform": "sensor", "state_topic": status, "availability": _availability(status)}
+        sensor = {
+            "platform": "sensor",
+            "state_topic": status,
+            "availability": _availability(status),
+            "expire_after": EXPIRE_SECONDS,
+        }
         entities: dict[str, dict[str, Any]] = {
             "image": {**image, "availability": _availability(status)},
             "faces": {

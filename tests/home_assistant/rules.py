@@ -10,7 +10,7 @@ from typing import Any
 TOPIC = re.compile(r"\w+/([a-zA-Z0-9_-]+/)?[a-zA-Z0-9_-]+/config")
 """What follows the prefix."""
 _ENTITY = {"platform", "unique_id", "name", "availability", "icon", "entity_category", "device_class"}
-_SENSOR = _ENTITY | {"state_topic", "value_template"}
+_SENSOR = _ENTITY | {"state_topic", "value_template", "expire_after"}
 KEYS = {
     "image": _ENTITY - {"device_class"} | {"image_topic", "content_type"},
     "sensor": _SENSOR | {"state_class", "unit_of_measurement"},
@@ -40,7 +40,9 @@ def mistakes(topic: str, prefix: str, announcement: dict[str, Any]) -> list[str]
         platform = entity["platform"]
         found += [f"{name}: {key}" for key in entity.keys() - KEYS[platform]]
         found += [f"{name}: no {key}" for key in (REQUIRED[platform] | {"unique_id"}) - entity.keys()]
-        found += [f"{name}: {key} is {entity[key]}" for key in VALUES if key in entity and entity[key] not in VALUES[key]]
+        found += [
+            f"{name}: {key} is {entity[key]}" for key in VALUES if key in entity and entity[key] not in VALUES[key]
+        ]
         found += [f"{name}: availability" for each in entity.get("availability", ()) if "topic" not in each]
         if entity.get("device_class") == "timestamp" and {"state_class", "unit_of_measurement"} & entity.keys():
             found.append(f"{name}: a time has no unit")

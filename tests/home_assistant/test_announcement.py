@@ -1,14 +1,16 @@
 """The announcement to Home Assistant, through a real broker."""
 
 import json
+import os
+import re
 import signal
 from typing import Any
 
 import pytest
 
 from demo.film import clip
-from demo.ports import HOST
-from demo.program import await_true
+from demo.ports import HOST, free_port
+from demo.program import ROOT, Program, await_true, find_program, listens
 from demo.stack import CAMERA, DEVICE, Stack
 from edge.forwarder.home_assistant import MAX_CAMERAS, HomeAssistant
 from edge.forwarder.settings import ForwarderSettings
@@ -66,7 +68,10 @@ def test_the_announcement_follows_the_rules_of_home_assistant(edge: Stack):
     with Peer(edge.local_port, "#", endpoint=endpoint(edge)) as home:
         await_true(lambda: len(announced(home)) == 5, 20, "the device is announced")
         assert mistakes(TOPIC, "homeassistant", json.loads(newest(home, TOPIC) or b"")) == []
-        assert announced(home).keys() == {"cloud", *(f"{CAMERA}_{kind}" for kind in ("image", "faces", "seen", "waiting"))}
+        assert announced(home).keys() == {
+            "cloud",
+            *(f"{CAMERA}_{kind}" for kind in ("image", "faces", "seen", "waiting")),
+        }
     with Peer(edge.local_port, TOPIC, endpoint=endpoint(edge)) as later:
         await_true(lambda: len(announced(later)) == 5, 10, "it is retained")
 
@@ -125,15 +130,47 @@ def test_the_camera_is_unavailable_after_its_last_will_and_its_picture_arrives(s
         await_true(lambda: len(announced(home)) == 5, 40, "the device is announced")
         entity = announced(home)[f"{CAMERA}_image"]
         assert entity["image_topic"] == topics.faces(CAMERA)
-        await_true(lambda: (newest(home, entity["image_topic"]) or b"").startswith(b"\xff\xd8"), 20, "a picture arrives")
+        await_true(
+            lambda: (newest(home, entity["image_topic"]) or b"").startswith(b"\xff\xd8"), 20, "a picture arrives"
+        )
         (available,) = entity["availability"]
-        await_true(lambda: json.loads(newest(home, STATUS) or b"{}").get("last_face") is not None, 20, "a face is reported")
+        await_true(
+            lambda: json.loads(newest(home, STATUS) or b"{}").get("last_face") is not None, 20, "a face is reported"
+        )
         values = json.loads(newest(home, STATUS) or b"")
         assert values["online"]
         assert values["sent"] > 0
         assert values["outbox"] >= 0
         detector.process.send_signal(signal.SIGKILL)  # type: ignore[union-attr]
         await_true(lambda: newest(home, available["topic"]) == status.OFFLINE, 20, "the last will arrives")
+
+
+@pytest.mark.slow
+def test_the_documented_bridge_carries_what_home_assistant_needs(edge: Stack):
+    """To another Mosquitto, which Home Assistant uses already: faces, statuses and the announcement; and back its birth."""
+    text = (ROOT / "docs" / "home-assistant.md").read_text()
+    (bridge,) = re.findall(r"```\n(connection facewire\n.*?)```", text, flags=re.DOTALL)
+    bridge = re.sub("address .*", f"address {HOST}:{edge.local_port}", bridge)
+    bridge = bridge.replace("PASSWORD", edge.password("homeassistant"))
+    port = free_port()
+    config = edge.folder / "other.conf"
+    config.write_text(f"listener {port} {HOST}\nallow_anonymous true\n{bridge}")
+    command = [find_program("mosquitto"), "-c", str(config)]
+    other = Program("other", command, os.environ, edge.folder / "other.log").start()
+    try:
+        await_true(lambda: listens(port), 10, "the other broker listens")
+        start(edge)
+        say_online(edge)
+        nobody = Endpoint("other broker", HOST, port)
+        with Peer(port, "#", endpoint=nobody) as home, Peer(edge.local_port, "homeassistant/status") as device:
+            await_true(lambda: len(announced(home)) == 5, 30, "the device is announced")
+            await_true(lambda: newest(home, STATUS) is not None, 10, "the status arrives")
+            home.session.publish("homeassistant/status", b"online", qos=1).result(10)
+            device.await_messages(1)
+            device.session.publish(topics.faces(CAMERA), b"picture", qos=1).result(10)
+            await_true(lambda: newest(home, topics.faces(CAMERA)) == b"picture", 10, "the face arrives")
+    finally:
+        other.kill()
 
 
 def message(topic: str, payload: bytes = b"") -> Message:

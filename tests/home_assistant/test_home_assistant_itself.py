@@ -26,7 +26,13 @@ class Home:
     def __init__(self, stack: Stack) -> None:
         folder = stack.folder / "home-assistant"
         folder.mkdir()
-        command = [PYTHON, str(ROOT / "tests" / "home_assistant" / "watch.py"), str(folder), HOST, str(stack.local_port)]
+        command = [
+            PYTHON,
+            str(ROOT / "tests" / "home_assistant" / "watch.py"),
+            str(folder),
+            HOST,
+            str(stack.local_port),
+        ]
         account = ["homeassistant", stack.password("homeassistant")]
         environ = {**os.environ, "PYTHONUNBUFFERED": "1"}
         self.program = Program("home assistant", [*command, *account], environ, stack.folder / "home.log").start()
@@ -48,7 +54,9 @@ class Home:
     @property
     def states(self) -> set[str]:
         """The states of all of them, with «available» for all but one."""
-        return {entity["state"] if entity["state"] == "unavailable" else "available" for entity in self.entities.values()}
+        return {
+            entity["state"] if entity["state"] == "unavailable" else "available" for entity in self.entities.values()
+        }
 
 
 @pytest.fixture
@@ -81,7 +89,9 @@ def test_home_assistant_shows_the_device(stack: Stack, home: Home):
     print(home.lines[0]["version"], json.dumps(home.entities, indent=1))
     stack.programs["detector"].process.send_signal(signal.SIGKILL)  # type: ignore[union-attr]
     await_true(
-        lambda: [entity["state"] for entity in home.entities.values()].count("unavailable") == 4, 30, "the camera is out"
+        lambda: [entity["state"] for entity in home.entities.values()].count("unavailable") == 4,
+        30,
+        "the camera is out",
     )
     stack.programs["forwarder"].kill()
     await_true(lambda: home.states == {"unavailable"}, 30, "the device is unavailable")

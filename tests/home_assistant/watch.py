@@ -29,13 +29,14 @@ async def watch(folder: Path, host: str, port: int, user: str, password: str) ->
     flow = await hass.config_entries.flow.async_init("mqtt", context={"source": "user"})
     if flow["type"] == "menu":
         flow = await hass.config_entries.flow.async_configure(flow["flow_id"], {"next_step_id": "broker"})
-    fields = {"broker": host, "port": port, "username": user, "password": password, "other_settings": {}}
+    more = {"set_client_cert": False, "set_ca_cert": "off", "transport": "tcp"}
+    fields = {"broker": host, "port": port, "username": user, "password": password, "other_settings": more}
     flow = await hass.config_entries.flow.async_configure(flow["flow_id"], fields)
     say({"version": const.__version__, "flow": str(flow["type"]), "errors": flow.get("errors")})
     before: dict[str, Any] | None = None
     while True:
         found = {
-            "devices": sorted(str(device.name) for device in device_registry.async_get(hass).devices.values()),
+            "devices": sorted(str(device.name) for device in device_registry.async_get(hass).devices),
             "entities": {state.entity_id: await described(hass, state) for state in hass.states.async_all()},
         }
         if found != before:

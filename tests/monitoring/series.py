@@ -132,14 +132,20 @@ FAULTS = [
     Fault("FacewireEdgeProcessDown", 2, {f"up{{{FORWARDER}}}": then("1", "0")}),
     Fault("FacewireEdgeLocalBrokerDown", 2, {f'facewire_link_up{{{FORWARDER},broker="local"}}': then("1", "0")}),
     Fault("FacewireEdgeUplinkDown", 6, {f'facewire_link_up{{{FORWARDER},broker="cloud"}}': then("1", "0")}),
-    Fault("FacewireEdgeCameraGone", 3, {f"facewire_frames_total{{{DETECTOR}}}": f"0+750x{_FAULT_STEPS - 1} {750 * (_FAULT_STEPS - 1)}x60"}),
+    Fault(
+        "FacewireEdgeCameraGone",
+        3,
+        {f"facewire_frames_total{{{DETECTOR}}}": f"0+750x{_FAULT_STEPS - 1} {750 * (_FAULT_STEPS - 1)}x60"},
+    ),
     Fault("FacewireEdgeOutboxGrows", 18, {f"facewire_outbox_faces{{{DETECTOR}}}": then("3", "3+20x60")}),
     Fault("FacewireEdgeOutboxProblem", 2, {f"facewire_outbox_problem{{{DETECTOR}}}": then("0", "1")}),
     Fault("FacewireEdgeFacesDropped", 1, {f"facewire_faces_dropped{{{DETECTOR}}}": then("7", "9")}),
     Fault("FacewireEdgeFacesDropped", 1, {f"facewire_faces_unkept_total{{{DETECTOR}}}": then("0", "1")}),
     Fault("FacewireEdgeFacesDropped", 1, {f"facewire_outbox_damaged_total{{{DETECTOR}}}": then("0", "1")}),
     Fault(
-        "FacewireEdgeFacesDropped", 1, {f'facewire_messages_dropped_total{{{FORWARDER},direction="up"}}': then("0", "1")}
+        "FacewireEdgeFacesDropped",
+        1,
+        {f'facewire_messages_dropped_total{{{FORWARDER},direction="up"}}': then("0", "1")},
     ),
     Fault("FacewireEdgeClockNotSet", 11, {f"facewire_clock_set{{{DETECTOR}}}": then("1", "0")}),
     Fault(

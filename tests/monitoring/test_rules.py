@@ -85,6 +85,8 @@ def test_the_rules_use_only_metrics_that_exist():
 def test_the_documented_times_are_those_that_are_tested():
     """docs/monitoring.md lists every alert, and after how many minutes it is raised at the latest."""
     text = (ROOT / "docs" / "monitoring.md").read_text()
-    documented = {name: int(minutes) for name, minutes in re.findall(r"^\| `(\w+)` \|.*\| (\d+) \|$", text, re.MULTILINE)}
+    documented = {
+        name: int(minutes) for name, minutes in re.findall(r"^\| `(\w+)` \|.*\| (\d+) \|$", text, re.MULTILINE)
+    }
     shortest = {fault.alert: min(other.minutes for other in FAULTS if other.alert == fault.alert) for fault in FAULTS}
     assert documented == shortest
