@@ -5,6 +5,7 @@ Topics are mapped by a single rule: ``devices/<device>/`` is added on the way up
 
 import threading
 import time
+from concurrent.futures import Future
 from functools import partial
 
 from prometheus_client import CollectorRegistry, Histogram
@@ -67,7 +68,7 @@ class Forwarder:
         self.down = Relay(
             "down", lambda: self.cloud, lambda: self.local, stop, downwards, seconds.labels("down").observe
         )
-        self._home_assistant = HomeAssistant(settings, lambda *message, **how: self.local.publish(*message, **how))
+        self._home_assistant = HomeAssistant(settings, self._publish_retained)
         client_id = f"facewire-forwarder-{device}"
         options = partial(ConnectOptions, receive_maximum=MAX_UNACKNOWLEDGED)
         self.local = Session(
@@ -135,6 +136,9 @@ class Forwarder:
             self.local.acknowledge(message)
         else:
             self.up.forward(message)
+
+    def _publish_retained(self, topic: str, payload: bytes) -> "Future[int]":
+        return self.local.publish(topic, payload, qos=1, retain=True)
 
     def _on_cloud_connected(self) -> None:
         self._cloud_up_since = time.time()

@@ -1,15 +1,15 @@
 """Announces the device and its cameras to Home Assistant, by MQTT device discovery.
 
 The announcement is one retained message at the local broker, ``<prefix>/device/facewire-<device>/config``. It names the
-topics that exist anyway: the faces and the status of each camera, and the forwarder's status. Home Assistant reads these
-itself. Source: https://www.home-assistant.io/integrations/mqtt/#mqtt-discovery
+topics that exist anyway: the faces and the status of each camera, and the forwarder's status. Home Assistant reads
+these itself. Source: https://www.home-assistant.io/integrations/mqtt/#mqtt-discovery
 """
 
 import json
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future
-from typing import Any, Protocol
+from typing import Any
 
 import structlog
 
@@ -32,18 +32,16 @@ _AVAILABLE = "{{ 'online' if value_json.online else 'offline' }}"
 _log = structlog.get_logger("home assistant")
 
 
-class Publish(Protocol):
-    """Publishes a message at the local broker."""
-
-    def __call__(self, topic: str, payload: bytes, *, qos: int, retain: bool) -> "Future[int]":
-        """Return a future that fails with Refused or LinkLost."""
-
-
 class HomeAssistant:
     """The announcement of one device: published when it has changed, withdrawn when it is switched off."""
 
-    def __init__(self, settings: ForwarderSettings, publish: Publish) -> None:
-        """Set up the announcement; :meth:`step` publishes it."""
+    def __init__(self, settings: ForwarderSettings, publish: "Callable[[str, bytes], Future[int]]") -> None:
+        """Set up the announcement; :meth:`step` publishes it.
+
+        Args:
+            settings: of the forwarder.
+            publish: publishes a retained message at the local broker, given its topic and payload.
+        """
         self._settings, self._publish = settings, publish
         self._is_on = settings.home_assistant is True
         self._topic = topics.home_assistant_device(settings.home_assistant_prefix, settings.device_id)
@@ -86,14 +84,14 @@ class HomeAssistant:
     def step(self) -> None:
         """Publish the announcement, or withdraw it, if that is due. Nothing is announced before a camera is known.
 
-        While it is neither on nor off, nothing is published: some brokers disconnect a client that publishes without the
-        right to do so.
+        While it is neither on nor off, nothing is published: some brokers disconnect a client that publishes without
+        the right to do so.
         """
         if not self._is_due or self._settings.home_assistant is None or (self._is_on and not self._cameras):
             return
         self._is_due = False
         payload = json.dumps(self.announcement(), separators=(",", ":")).encode() if self._is_on else b""
-        self._publish(self._topic, payload, qos=1, retain=True).add_done_callback(self._on_published)
+        self._publish(self._topic, payload).add_done_callback(self._on_published)
 
     def announcement(self) -> dict[str, Any]:
         """Return the announcement: the device, and an entity for each value that Home Assistant shows."""

@@ -147,7 +147,7 @@ def test_the_camera_is_unavailable_after_its_last_will_and_its_picture_arrives(s
 
 @pytest.mark.slow
 def test_the_documented_bridge_carries_what_home_assistant_needs(edge: Stack):
-    """To another Mosquitto, which Home Assistant uses already: faces, statuses and the announcement; and back its birth."""
+    """To another Mosquitto, which Home Assistant uses: faces, statuses and the announcement; and back its birth."""
     text = (ROOT / "docs" / "home-assistant.md").read_text()
     (bridge,) = re.findall(r"```\n(connection facewire\n.*?)```", text, flags=re.DOTALL)
     bridge = re.sub("address .*", f"address {HOST}:{edge.local_port}", bridge)

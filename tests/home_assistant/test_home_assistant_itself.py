@@ -75,7 +75,7 @@ def home(stack: Stack) -> Iterator[Home]:
 
 @pytest.mark.slow
 def test_home_assistant_shows_the_device(stack: Stack, home: Home):
-    """Entities appear, the picture is shown, they go unavailable after SIGKILL, come back, and vanish when switched off."""
+    """Entities appear, show the picture, go unavailable after SIGKILL, come back, and vanish when switched off."""
     await_true(lambda: len(home.entities) == 5, 60, "the entities appear")
     await_true(lambda: home.states == {"available"}, 60, "they are available")
     with Peer(stack.local_port, topics.faces(CAMERA)) as camera:

@@ -2,7 +2,7 @@
 
     PYTHON watch.py FOLDER HOST PORT USER PASSWORD
 
-PYTHON has the package ``homeassistant``, which needs a newer Python than Facewire. Nothing of Facewire is imported here.
+PYTHON has the package ``homeassistant``, which needs a newer Python than Facewire. This imports nothing of Facewire.
 FOLDER is for Home Assistant's configuration. Home Assistant is connected to the broker as a user does it: by its form.
 """
 

@@ -62,6 +62,11 @@ def then(before: str, after: str) -> str:
     return f"{before}x{_FAULT_STEPS - 1} {after}{'' if 'x' in after else 'x60'}"
 
 
+def stalled(each: int) -> str:
+    """A counter that grows by ``each`` until the fault begins, and then stands still."""
+    return f"0+{each}x{_FAULT_STEPS - 1} {each * (_FAULT_STEPS - 1)}x60"
+
+
 @dataclass(frozen=True, slots=True)
 class Fault:
     """A fault, the alert that it raises, and how soon."""
@@ -85,7 +90,7 @@ FAULTS = [
         "FacewireS3Refuses",
         6,
         {
-            f'facewire_s3_write_seconds_count{{{SINK},answer="written"}}': f"0+30x{_FAULT_STEPS - 1} {30 * (_FAULT_STEPS - 1)}x60",
+            f'facewire_s3_write_seconds_count{{{SINK},answer="written"}}': stalled(30),
             f'facewire_s3_write_seconds_count{{{SINK},answer="failed"}}': then("0", "0+5x60"),
         },
     ),
@@ -135,7 +140,7 @@ FAULTS = [
     Fault(
         "FacewireEdgeCameraGone",
         3,
-        {f"facewire_frames_total{{{DETECTOR}}}": f"0+750x{_FAULT_STEPS - 1} {750 * (_FAULT_STEPS - 1)}x60"},
+        {f"facewire_frames_total{{{DETECTOR}}}": stalled(750)},
     ),
     Fault("FacewireEdgeOutboxGrows", 18, {f"facewire_outbox_faces{{{DETECTOR}}}": then("3", "3+20x60")}),
     Fault("FacewireEdgeOutboxProblem", 2, {f"facewire_outbox_problem{{{DETECTOR}}}": then("0", "1")}),

@@ -45,7 +45,7 @@ def faster(text: str) -> str:
 
 
 class Prometheus:
-    """A real Prometheus with the configuration as shipped. Only where the processes are differs, and how often it looks."""
+    """A real Prometheus with the configuration as shipped. Only addresses and intervals differ."""
 
     def __init__(self, folder: Path, ports: dict[str, int]) -> None:
         folder.mkdir()
@@ -111,8 +111,8 @@ def prometheus(stack: Stack, camera: NetworkCamera) -> Iterator[Prometheus]:
     stack.start("pki", METRICS_PORT=str(ports["pki"]))
     for name in ("s3sink", "gallery", "forwarder"):
         stack.start_connected(name, METRICS_PORT=str(ports[name]))
-    settings = {"CAMERA_SOURCE": camera.address, "FACE_INTERVAL": "0", "METRICS_PORT": str(ports["detector"])}
-    stack.start_connected("detector", **settings)
+    port = str(ports["detector"])
+    stack.start_connected("detector", CAMERA_SOURCE=camera.address, FACE_INTERVAL="0", METRICS_PORT=port)
     await_true(lambda: all(listens(port) for port in ports.values()), 30, "all serve their metrics")
     await_true(lambda: len(stack.keys()) > 0, 30, "faces arrive")
     started = Prometheus(stack.folder / "prometheus", ports)
@@ -133,7 +133,9 @@ def test_alerts_and_dashboard_with_a_real_prometheus(stack: Stack, camera: Netwo
     without_data = set(queries())
 
     def is_complete() -> bool:
-        without_data.difference_update({query for query in without_data if prometheus.get("query", query=query)["result"]})
+        without_data.difference_update(
+            {query for query in without_data if prometheus.get("query", query=query)["result"]}
+        )
         return not without_data
 
     try:
