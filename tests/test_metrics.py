@@ -116,7 +116,7 @@ def test_the_age_of_a_live_face_is_reported_at_each_stage(stack: Stack):
 def test_documented_metrics_match_exported_metrics(chain: Stack):
     """docs/operations.md lists every metric and no other."""
     await_true(lambda: len(chain.keys()) >= 1, 30, "faces arrive")
-    online = f"facewire_camera_online{{device={DEVICE}}}{{camera={CAMERA}}}"
+    online = f"facewire_camera_online{{camera={CAMERA}}}{{device={DEVICE}}}"
     await_true(lambda: online in scraped("gallery"), 30, "the gallery has the status of the camera")
     served = {
         re.sub(r"(_bucket|_count|_sum|_created)?(\{.*)?$", "", sample)
