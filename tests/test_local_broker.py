@@ -172,22 +172,15 @@ def test_the_accounts_are_made_once_and_only_their_owner_can_read_them(start: Ca
     assert {account: broker.password_of(account) for account in RIGHTS} == made
 
 
-@pytest.mark.parametrize(
-    ("prefix", "topics"),
-    [
-        ("ha/home", {"ha/home/device/x/config", "ha/home/status"}),
-        ("", {"homeassistant/device/x/config", "homeassistant/status"}),
-    ],
-)
-def test_the_account_of_home_assistant_follows_its_prefix(start: Callable[..., Broker], prefix: str, topics: set[str]):
+def test_the_account_of_home_assistant_follows_its_prefix(start: Callable[..., Broker]):
     """With another discovery prefix, the default one is not permitted."""
-    broker = start(HOME_ASSISTANT_PREFIX=prefix)
+    broker = start(HOME_ASSISTANT_PREFIX="ha/home")
     every = {f"{first}/{rest}" for first in ("ha/home", "homeassistant") for rest in ("device/x/config", "status")}
     with Peer(broker.port, endpoint=broker.endpoint("homeassistant")) as peer:
-        assert {topic for topic in every if may_write(peer, topic)} == topics
+        assert {topic for topic in every if may_write(peer, topic)} == {"ha/home/device/x/config", "ha/home/status"}
 
 
-@pytest.mark.parametrize("prefix", ["faces", "status/x", "a b", "a|b", "/a", "a/", "a//b", "a/#"])
+@pytest.mark.parametrize("prefix", ["status/x", "a|b", "a/", "a/#"])
 def test_a_prefix_that_is_no_topic_of_home_assistant_is_an_error(start: Callable[..., Broker], prefix: str):
     """The broker ends instead of granting other rights."""
     broker = start(HOME_ASSISTANT_PREFIX=prefix)

@@ -61,6 +61,7 @@ def say_online(stack: Stack, camera: str = CAMERA) -> None:
         detector.session.publish(f"status/detector/{camera}", status.encode(sent=1), qos=1, retain=True).result(10)
 
 
+@pytest.mark.slow
 def test_the_announcement_follows_the_rules_of_home_assistant(edge: Stack):
     """It is retained, and names the topics that the account of Home Assistant can read."""
     start(edge)
