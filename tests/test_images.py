@@ -144,7 +144,9 @@ def test_networks_isolate_services_from_each_other():
     """Processes reach brokers on internal networks. Each external network has only the services that need it."""
     for side, inner in (("edge", "local"), ("cloud", "mqtt")):
         parsed = compose(side)
-        named = {"sink": {"driver_opts": {"com.docker.network.bridge.name": "facewire-sink"}}} if side == "cloud" else {}
+        named = (
+            {"sink": {"driver_opts": {"com.docker.network.bridge.name": "facewire-sink"}}} if side == "cloud" else {}
+        )
         assert {name: options for name, options in parsed["networks"].items() if options and name != inner} == named
         assert parsed["networks"][inner] == {"internal": True}
     members = {

@@ -14,9 +14,10 @@ case $#${2-} in
     ;;
 esac
 stack=$1
+resources=$(aws cloudformation describe-stack-resources --stack-name "$stack" --output text \
+    --query 'StackResources[?PhysicalResourceId].[LogicalResourceId, PhysicalResourceId]')
 resource() {
-    aws cloudformation describe-stack-resources --stack-name "$stack" --output text \
-        --query "StackResources[?LogicalResourceId=='$1' && PhysicalResourceId].PhysicalResourceId"
+    printf '%s\n' "$resources" | awk -v name="$1" '$1 == name { print $2 }'
 }
 bucket=$(resource Bucket)
 faces=${2-$(aws cloudformation describe-stacks --stack-name "$stack" --output text \

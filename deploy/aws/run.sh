@@ -15,22 +15,20 @@ shift
 instance=$(aws cloudformation describe-stack-resources --stack-name "$stack" --output text \
     --query "StackResources[?LogicalResourceId=='Instance'].PhysicalResourceId")
 # As a string in JSON.
-command=$(printf '%s' "cd /opt/facewire && $*" | sed 's/[\\"]/\\&/g')
+command=$(printf '%s' "cd /opt/facewire && { $*; } 2>&1" | sed 's/[\\"]/\\&/g')
 id=$(aws ssm send-command --instance-ids "$instance" --document-name AWS-RunShellScript \
     --parameters "{\"commands\": [\"$command\"]}" --query Command.CommandId --output text)
-result() {
-    aws ssm get-command-invocation --instance-id "$instance" --command-id "$id" --query "$1" --output text
-}
-# The invocation exists a moment after its command.
-while status=$(result Status 2>/dev/null) || status=Pending; do
-    case $status in
+# The invocation exists a moment after its command. Its status and its output are separated by a tab.
+tab=$(printf '\t')
+while result=$(aws ssm get-command-invocation --instance-id "$instance" --command-id "$id" --output text \
+    --query '[Status, StandardOutputContent]' 2>/dev/null) || result=Pending; do
+    case ${result%%"$tab"*} in
     Pending | InProgress | Delayed | Cancelling) sleep 1 ;;
     *) break ;;
     esac
 done
-result StandardOutputContent
-result StandardErrorContent >&2
-[ "$status" = Success ] || {
-    echo "run.sh: the command ended with status $status" >&2
+printf '%s\n' "${result#*"$tab"}"
+[ "${result%%"$tab"*}" = Success ] || {
+    echo "run.sh: the command ended with status ${result%%"$tab"*}" >&2
     exit 1
 }
