@@ -10,8 +10,14 @@ fail() {
     exit 1
 }
 
-apt-get -qq update
-apt-get -qq -y install --no-install-recommends docker.io docker-buildx docker-compose-v2 nftables >/dev/null
+# A new instance may be installing updates by itself.
+for wait in 5 10 20 40 80 fail; do
+    apt-get -qq update && break
+    [ "$wait" != fail ] || fail "apt-get cannot update its lists; expected that the instance reaches Ubuntu's mirrors"
+    sleep "$wait"
+done
+apt-get -qq -y -o DPkg::Lock::Timeout=600 install --no-install-recommends \
+    docker.io docker-buildx docker-compose-v2 nftables >/dev/null
 compose=$(docker compose version --short)
 printf '2.30.3\n%s\n' "${compose#v}" | sort --version-sort --check=quiet ||
     fail "Compose is $compose; expected 2.30.3 or newer"
@@ -20,4 +26,8 @@ sh deploy/aws/close_metadata.sh
 
 # Nothing in .env is secret, until the operator adds keys of the gallery.
 chmod 600 .env
-docker compose -f docker-compose.cloud.yml up --build --detach --wait
+# One image after the other, because a small instance has little memory.
+for service in $(docker compose -f docker-compose.cloud.yml config --services); do
+    docker compose -f docker-compose.cloud.yml build --quiet "$service"
+done
+docker compose -f docker-compose.cloud.yml up --detach --wait

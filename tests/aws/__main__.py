@@ -1,7 +1,7 @@
 """``python -m tests.aws``: lint the template, deploy it on a stand-in for AWS (moto), and remove it.
 
-``make aws-test`` installs the tools in an environment of their own, ``build/aws-tools``. The AWS CLI runs the commands that
-docs/aws.md names. Exits with 1 if a check fails.
+``make aws-test`` installs the tools in an environment of their own, ``build/aws-tools``. The AWS CLI runs the commands of
+docs/aws.md. Exits with 1 if a check fails.
 """
 
 import base64
