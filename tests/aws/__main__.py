@@ -1,7 +1,7 @@
 """``python -m tests.aws``: lint the template, deploy it on a stand-in for AWS (moto), and remove it.
 
-``make aws-test`` installs the tools in an environment of their own, ``build/aws-tools``. The AWS CLI runs the commands of
-docs/aws.md. Exits with 1 if a check fails.
+``make aws-test`` installs the tools in an environment of their own, ``build/aws-tools``. The AWS CLI runs the commands
+of docs/aws.md. Exits with 1 if a check fails.
 """
 
 import base64
@@ -142,9 +142,9 @@ class Cloud:
 
     def deploy(self, stack: str, *parameters: str) -> None:
         """Run ``aws cloudformation deploy``."""
-        words = ("--stack-name", stack, "--template-file", self.template, "--capabilities", "CAPABILITY_IAM")
-        command = (TOOLS / "aws", "cloudformation", "deploy", *words, "--parameter-overrides", *parameters)
-        run(*command, seconds=_SECONDS, environ=self.environ)
+        words = ["--stack-name", stack, "--template-file", str(self.template), "--capabilities", "CAPABILITY_IAM"]
+        command = ["aws", "cloudformation", "deploy", *words, "--parameter-overrides", *parameters]
+        run("env", *command, seconds=_SECONDS, environ=self.environ)
 
     def create(self, stack: str, parameters: dict[str, str]) -> dict[str, Any]:
         """Create a stack without a change set, which has no outputs in the stand-in. Return its description."""

@@ -1,8 +1,8 @@
 """``python -m tests.aws.metadata``: show that on EC2 only the sink reaches the metadata service.
 
 A stand-in for the service answers in a network namespace behind a virtual cable, so that the packets of containers are
-forwarded to it as on EC2. Its answers have the hop limit of the instance. The containers are in the networks of the compose
-file. They contain nothing but a process that waits: the requests are made in their network namespaces, as root.
+forwarded to it as on EC2. Its answers have the hop limit of the instance. The containers are in the networks of the
+compose file. They contain nothing but a process that waits: the requests are made in their network namespaces, as root.
 
 Exits with 1 if a check fails.
 """
