@@ -1,7 +1,11 @@
 """The template for AWS grants what the programs ask for, and the documentation names what it has."""
 
+import io
+import json
+import os
 import re
 import subprocess
+import tarfile
 
 import pytest
 import yaml
@@ -85,6 +89,71 @@ def test_the_user_data_is_a_valid_script_without_unresolved_names(resources):
     done = subprocess.run(["bash", "-n"], input=resolve({"Fn::Sub": script}, values), text=True, check=False)
     assert done.returncode == 0
     assert len(script) < 8_000  # half of what EC2 takes
+
+
+STUBS = {
+    "curl": """#!/bin/sh
+case "$*" in
+*api/token*) echo token ;;
+*public-ipv4*) echo 203.0.113.7 ;;
+*.tar.gz*) cat "$ARCHIVE" ;;
+*) printf '%s\\n' "$*" >>"$LOG" ;;
+esac
+""",
+    "git": """#!/bin/sh
+case $1 in
+clone) tar -xzf "$ARCHIVE" ;;
+checkout) printf 'checkout %s\\n' "$3" >>"$LOG" ;;
+esac
+""",
+}
+"""The programs that talk to the outside."""
+
+
+@pytest.mark.parametrize(
+    ("source", "folder"),
+    [
+        ("https://example.com/you/facewire.git", ""),
+        ("https://example.com/you/facewire/archive/v1.tar.gz", "facewire-1/"),
+        ("https://faces.s3.amazonaws.com/facewire.tar.gz?X-Amz-Algorithm=A&X-Amz-Expires=1", ""),
+    ],
+)
+@pytest.mark.parametrize("fails", [False, True])
+def test_the_user_data_sets_up_what_it_has_fetched_and_reports_the_result(resources, tmp_path, source, folder, fails):
+    """From a repository, the archive of a forge or one in S3."""
+    home, log, archive = tmp_path / "facewire", tmp_path / "log", tmp_path / "archive.tar.gz"
+    files = {
+        "docker-compose.cloud.yml": "",
+        ".dockerignore": "",
+        "deploy/aws/setup.sh": f"cat .env >>{log}; ! {str(fails).lower()}",
+    }
+    with tarfile.open(archive, "w:gz") as packed:
+        for name, text in files.items():
+            member = tarfile.TarInfo(folder + name)
+            member.size = len(text)
+            packed.addfile(member, io.BytesIO(text.encode()))
+    for name, text in STUBS.items():
+        (tmp_path / name).write_text(text)
+        (tmp_path / name).chmod(0o755)
+    names = {"Address": "203.0.113.7", "AWS::Region": "eu-west-1", "Bucket": BUCKET, "Finished": "https://example.com/wait",
+             "Hosts": "203.0.113.7", "Revision": "v1", "Source": source}  # fmt: skip
+    script = resolve({"Fn::Sub": resources["Instance"]["UserData"]["Fn::Base64"]["Fn::Sub"][0]}, names)
+    environ = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "ARCHIVE": str(archive), "LOG": str(log)}
+    command = ["bash", "-c", script.replace("/opt/facewire", str(home))]
+    done = subprocess.run(command, env=environ, capture_output=True, text=True, timeout=60, check=False)
+    *lines, result = log.read_text().splitlines()
+    assert ("checkout v1" in lines) is source.endswith(".git")
+    assert {
+        f"S3_BUCKET={BUCKET}",
+        "PUBLIC_HOST=203.0.113.7",
+        "AWS_DEFAULT_REGION=eu-west-1",
+        "GALLERY_REPLICAS=0",
+    } <= set(lines)
+    assert (done.returncode != 0) is fails, done.stderr
+    assert ('"Status": "FAILURE"' if fails else '"Status": "SUCCESS"') in result
+    assert result.endswith("https://example.com/wait")
+    json.loads(result[result.index("{") : result.index("}") + 1])
+    assert (home / ".dockerignore").exists()
 
 
 def test_the_documentation_names_parameters_and_outputs_that_exist():

@@ -18,10 +18,19 @@ instance=$(aws cloudformation describe-stack-resources --stack-name "$stack" --o
 command=$(printf '%s' "cd /opt/facewire && { $*; } 2>&1" | sed 's/[\\"]/\\&/g')
 id=$(aws ssm send-command --instance-ids "$instance" --document-name AWS-RunShellScript \
     --parameters "{\"commands\": [\"$command\"]}" --query Command.CommandId --output text)
-# The invocation exists a moment after its command. Its status and its output are separated by a tab.
 tab=$(printf '\t')
-while result=$(aws ssm get-command-invocation --instance-id "$instance" --command-id "$id" --output text \
-    --query '[Status, StandardOutputContent]' 2>/dev/null) || result=Pending; do
+failures=0
+while :; do
+    # Status and output, separated by a tab. The invocation exists a moment after its command.
+    result=$(aws ssm get-command-invocation --instance-id "$instance" --command-id "$id" --output text \
+        --query '[Status, StandardOutputContent]' 2>&1) || {
+        failures=$((failures + 1))
+        [ "$failures" -lt 10 ] || {
+            echo "run.sh: $result" >&2
+            exit 1
+        }
+        result=Pending
+    }
     case ${result%%"$tab"*} in
     Pending | InProgress | Delayed | Cancelling) sleep 1 ;;
     *) break ;;
