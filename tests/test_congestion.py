@@ -1,6 +1,7 @@
 """The congestion window, with a simulated path whose clock the test sets."""
 
 import heapq
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import pytest
@@ -25,6 +26,8 @@ class Path:
     """Seconds that messages have waited and been transmitted."""
     free_at: float = 0.0
     answers: list[tuple[float, int, Flight]] = field(default_factory=list)
+    marks: Callable[[float], bool] = lambda now: False
+    """Whether an answer says that the path is congested, at a moment."""
 
     def run(self, window: CongestionWindow, size: int, seconds: float) -> None:
         """Send messages of ``size`` bytes for ``seconds``."""
@@ -36,7 +39,7 @@ class Path:
                 self.queued.append(self.free_at - self.now)
                 heapq.heappush(self.answers, (self.free_at + self.delay, id(flight), flight))
             self.now, _, flight = heapq.heappop(self.answers)
-            window.answer(flight)
+            window.answer(flight, is_congested=self.marks(self.now))
             self.carried += size
 
 
@@ -79,6 +82,42 @@ def test_a_path_that_becomes_slow_is_not_filled():
     before = path.carried
     path.run(window, 20_000, 60)
     assert path.carried - before > 0.9 * 60 * path.rate
+
+
+def test_a_mark_makes_the_window_small_where_the_delay_says_nothing():
+    """A queue that others have filled looks like a long path. When the marks end, the window grows again."""
+    path = Path(1.25e6, delay=5.0)
+    window = make_window(path)
+    path.run(window, 20_000, 60)
+    grown = len(window)
+    path.marks = lambda now: True
+    path.run(window, 20_000, 60)
+    assert grown > 60
+    assert len(window) <= MIN_MESSAGES
+    path.marks = lambda now: False
+    path.run(window, 20_000, 120)
+    assert len(window) > 2 * MIN_MESSAGES
+
+
+def test_many_marks_of_one_round_trip_make_the_window_smaller_once():
+    """All of them tell of the same queue."""
+    path = Path(1.25e6, delay=5.0)
+    window = make_window(path)
+    path.run(window, 20_000, 60)
+    since = path.now
+    path.marks = lambda now: now < since + 5
+    path.run(window, 20_000, 6)
+    assert 64 / 2 - 4 <= len(window) <= 64 / 2 + 4
+
+
+def test_the_mark_of_a_message_that_was_sent_again_counts():
+    """Its round trip is not measured, but the mark is true of either sending."""
+    path = Path(1.25e6)
+    window = make_window(path)
+    path.run(window, 20_000, 10)
+    before = window.bytes
+    window.answer(window.send(20_000, is_first=False), is_congested=True)
+    assert window.bytes <= before / 2
 
 
 def test_the_window_does_not_grow_while_it_is_not_used():

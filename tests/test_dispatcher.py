@@ -15,6 +15,7 @@ from edge.detector.delivery.dispatcher import Dispatcher
 from edge.detector.delivery.outbox import Outbox, OutboxFace
 from edge.detector.delivery.underway import MAX_GRACE_SECONDS, MAX_RECEIPT_TIMEOUT_SECONDS
 from tests.builders import CAPTURED_AT, make_face, make_faces
+from wire.receipt import Receipt
 
 WINDOW = 4
 
@@ -49,7 +50,7 @@ class Sender:
     def receipt(self, *face_ids: str) -> None:
         """The receipts of these faces arrive."""
         for face_id in face_ids:
-            self.dispatcher.on_receipt(face_id, "door")
+            self.dispatcher.on_receipt(Receipt(face_id), "door")
         self.dispatcher.step()
 
     def pass_time(self, seconds: float) -> None:
@@ -77,7 +78,7 @@ def test_at_most_a_window_is_under_way(sender: Sender):
     sender.dispatcher.step()
     first = sender.take_sent()
     assert len(first) == WINDOW
-    sender.dispatcher.on_receipt(first[0], "door")
+    sender.dispatcher.on_receipt(Receipt(first[0]), "door")
     sender.dispatcher.step()
     assert len(sender.take_sent()) == 1
     assert sender.outbox.count == 9
@@ -94,7 +95,7 @@ def test_live_faces_do_not_wait_for_the_backlog(sender: Sender):
         live = make_face(captured_at=CAPTURED_AT + timedelta(seconds=i + 1))
         sender.outbox.store([live])
         for _ in range(2):
-            sender.dispatcher.on_receipt(underway.popleft(), "door")
+            sender.dispatcher.on_receipt(Receipt(underway.popleft()), "door")
         sender.dispatcher.step()
         sent = sender.take_sent()
         assert live.id in sent
@@ -158,7 +159,7 @@ def test_a_receipt_for_a_face_that_is_not_under_way_is_valid(sender: Sender):
     """The face may have been sent in an earlier run."""
     (face,) = make_faces(1)
     sender.outbox.store([face])
-    sender.dispatcher.on_receipt(face.id, "door")
+    sender.dispatcher.on_receipt(Receipt(face.id), "door")
     sender.dispatcher.step()
     assert sender.outbox.count == 0
 
@@ -381,7 +382,7 @@ class DeliveryModel(RuleBasedStateMachine):
         face_id = data.draw(st.sampled_from(self.receipts))
         if not duplicate:
             self.receipts.remove(face_id)
-        self.sender.dispatcher.on_receipt(face_id, "door")
+        self.sender.dispatcher.on_receipt(Receipt(face_id), "door")
         self.receipted.add(face_id)
 
     @rule()
@@ -413,7 +414,7 @@ class DeliveryModel(RuleBasedStateMachine):
             for face_id in self.sender.take_sent():
                 self.stored.add(face_id)
                 self.receipted.add(face_id)
-                self.sender.dispatcher.on_receipt(face_id, "door")
+                self.sender.dispatcher.on_receipt(Receipt(face_id), "door")
         self.sender.dispatcher.step()
         assert self.sender.outbox.count == 0
         assert self.committed <= self.stored
@@ -428,7 +429,7 @@ def test_receipts_of_another_camera_count_only_for_faces_that_were_sent(tmp_path
     sender = Sender(tmp_path / "outbox.db", camera="gate")
     earlier = make_face()
     sender.outbox.store([earlier])
-    sender.dispatcher.on_receipt(earlier.id, "door")
+    sender.dispatcher.on_receipt(Receipt(earlier.id), "door")
     sender.dispatcher.step()
     assert sender.outbox.count == 1, "it has not been sent by this dispatcher"
     sender.dispatcher.on_link_up()

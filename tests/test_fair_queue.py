@@ -114,6 +114,55 @@ def test_devices_for_which_s3_fails_do_not_saturate_the_queue(no_jitter):
     assert queue.put("honest", "", 10)
 
 
+def test_a_device_with_more_than_its_share_of_a_full_queue_is_congested():
+    """From half of the total on. A device with few messages is not told to send less because of another one."""
+    queue: FairQueue[str] = FairQueue(max_total_bytes=100)
+    for device, size in (("large", 40), ("small", 5)):
+        queue.put(device, "", size)
+    entries = take(queue, 2)
+    below = [queue.is_congested(entry) for entry in entries]
+    queue.put("large", "", 10)
+    above = {entry.queue.device: queue.is_congested(entry) for entry in entries}
+    assert (below, above) == ([False, False], {"large": True, "small": False})
+
+
+def test_devices_for_which_s3_fails_congest_nobody(no_jitter):
+    """What they hold does not keep others waiting."""
+    queue: FairQueue[str] = FairQueue(max_total_bytes=100)
+    queue.put("a", "", 60)
+    queue.put("b", "", 5)
+    failing, other = take(queue, 2)
+    before = queue.is_congested(failing)
+    queue.retry(failing)
+    assert (before, queue.is_congested(failing), queue.is_congested(other)) == (True, False, False)
+
+
+def test_what_the_broker_has_to_keep_is_bounded():
+    """It keeps what is stored already until all earlier messages are acknowledged: those of a device with many, too."""
+    queue: FairQueue[str] = FairQueue(max_span_bytes=30)
+    fill(queue, "early", 10)
+    for number in range(200):
+        queue.put(f"device-{number % 50}", "other", 1)
+    served, spans = [], []
+    for number in range(500):
+        served += serve(queue, 1)
+        queue.put(f"device-{number % 50}", "other", 1)
+        spans.append(queue.span)
+    assert max(spans) < 300  # more than 700, if the devices were only served in turn
+    assert served[:20].count("other") >= 10
+
+
+def test_a_message_that_s3_does_not_accept_does_not_stop_the_others(no_jitter):
+    """While it is the oldest, too."""
+    queue: FairQueue[str] = FairQueue(workers=2, max_span_bytes=5)
+    queue.put("failing", "failing", 1)
+    (entry,) = take(queue, 1)
+    queue.retry(entry)
+    for number in range(50):
+        queue.put(f"device-{number % 5}", "other", 1)
+        assert serve(queue, 1) == ["other"]
+
+
 def test_a_busy_device_leaves_workers_free():
     """With 16 workers, a device with many messages gets 12: three times as many as stay free."""
     queue: FairQueue[str] = FairQueue(workers=16)

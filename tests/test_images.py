@@ -230,7 +230,7 @@ def test_each_process_of_the_edge_sees_only_its_own_account():
         name: {mount for mount in service("edge", name)["volumes"] if isinstance(mount, str) and "-account" in mount}
         for name in FILES["edge"]
     }
-    accounts = ("detector", "forwarder", "publisher")
+    accounts = ("detector", "forwarder", "publisher", "homeassistant")
     assert mounts.pop("broker") == {f"{name}-account:/accounts/{name}" for name in accounts}
     for name, own in mounts.items():
         assert own == {f"{name}-account:/accounts/{name}:ro"}

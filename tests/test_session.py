@@ -1,13 +1,15 @@
 """The MQTT session with real brokers: the changes to paho's client, lost connections, and acknowledgements.
 
-The seven changes to paho are listed in ``wire/mqtt/client.py``. The tests of each are marked with its number.
+The changes to paho are listed in ``wire/mqtt/client.py``. The tests of each are marked with its number.
 """
 
+import fcntl
 import select
 import socket
 import ssl
 import subprocess
 import sys
+import termios
 import threading
 from collections.abc import Iterator
 from concurrent.futures import Future
@@ -247,17 +249,22 @@ def test_packets_do_not_wait_for_earlier_ones(servers: Stack, cloud: Cloud):
 
 
 def test_many_packets_are_received_and_sent_with_one_call(servers: Stack, monkeypatch: pytest.MonkeyPatch):
-    """Change 8: paho needs five calls to receive a message, and one to acknowledge it."""
+    """Change 8: paho needs five calls to receive a message, and one to acknowledge it.
+
+    The client reads when the broker has sent everything, as it does when it is busy.
+    """
     calls: list[str] = []
     for name in ("_sock_recv_into", "_sock_send", "_sock_send_only"):
         _record_calls(monkeypatch, name, calls)
-    with Peer(servers.watch_port, "many/#", client_id="many", session_expiry_seconds=60, receive_maximum=200):
+    options: dict[str, Any] = {"client_id": "many", "session_expiry_seconds": 60, "receive_maximum": 200}
+    with Peer(servers.watch_port, "many/#", **options):
         pass
     with Peer(servers.watch_port) as publisher:
         for answer in [publisher.session.publish("many/a", b"x", qos=1) for _ in range(200)]:
             result(answer)
     calls.clear()
-    with Peer(servers.watch_port, "many/#", client_id="many", session_expiry_seconds=60, receive_maximum=200) as peer:
+    _await_bytes_before_each_connection_is_read(monkeypatch, 200 * len(b"\x32.\0\6many/a..\0x"))
+    with Peer(servers.watch_port, "many/#", **options) as peer:
         peer.await_messages(200)
     assert len(calls) < 100
 
@@ -270,6 +277,25 @@ def _record_calls(monkeypatch: pytest.MonkeyPatch, name: str, calls: list[str]) 
         return original(self, data)
 
     monkeypatch.setattr(Client, name, recorded)
+
+
+def _await_bytes_before_each_connection_is_read(monkeypatch: pytest.MonkeyPatch, size: int) -> None:
+    """Let a client read first when ``size`` bytes have arrived."""
+    original = Client._sock_recv_into
+    seen: set[int] = set()
+
+    def patient(self: Client, data: memoryview) -> int:
+        number = self._sock.fileno()  # type: ignore[union-attr]
+        if number not in seen:
+            seen.add(number)
+            await_true(lambda: _bytes_to_read(number) >= size, 10, "the broker has sent everything")
+        return original(self, data)
+
+    monkeypatch.setattr(Client, "_sock_recv_into", patient)
+
+
+def _bytes_to_read(number: int) -> int:
+    return int.from_bytes(fcntl.ioctl(number, termios.FIONREAD, bytes(4)), sys.byteorder)
 
 
 def test_large_messages_arrive_over_tls(servers: Stack, cloud: Cloud):

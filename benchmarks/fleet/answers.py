@@ -9,9 +9,9 @@ from pathlib import Path
 
 from demo.ports import HOST
 from tests import packets
-from wire import topics
+from wire import receipt, topics
 from wire.mqtt.incoming import Incoming
-from wire.mqtt.properties import Properties, unpack
+from wire.mqtt.properties import unpack
 from wire.mqtt.tls import TlsFiles
 
 _RECEIVE_MAXIMUM = b"\x21\x27\x10"
@@ -38,9 +38,9 @@ def answer(port: int, files: Path) -> None:
                 end = 2 + int.from_bytes(body[:2])
                 properties, _ = unpack(body, end + 2)
                 packet_id = packet_id % 65535 + 1
-                receipt = Properties(correlation_data=properties.correlation_data).pack()
+                answer = receipt.encode(properties.correlation_data or b"").pack()
                 head = packets.text(topics.receipts_for(body[2:end].decode()).encode()) + packet_id.to_bytes(2)
-                answers += packets.packet(packets.PUBLISH | 2, head + receipt)
+                answers += packets.packet(packets.PUBLISH | 2, head + answer)
                 answers += packets.packet(packets.PUBACK, body[end : end + 2])
             if answers:
                 broker.sendall(answers)

@@ -18,7 +18,7 @@ from demo.ports import HOST
 from edge.detector.delivery.dispatcher import TARGET_SECONDS
 from edge.detector.delivery.underway import Reason, Underway
 from tests import packets
-from wire import face, topics
+from wire import face, receipt, topics
 from wire.face import Face
 from wire.mqtt.properties import unpack
 from wire.mqtt.session import INITIAL_RECONNECT_SECONDS, MAX_RECONNECT_SECONDS, MIN_STABLE_SECONDS
@@ -256,9 +256,9 @@ class Device:
             self._send(packets.packet(packets.PUBACK, body[at : at + 2]))
             at += 2
         properties, _ = unpack(body, at)
-        face_id = (properties.correlation_data or b"").decode()
+        face_id, is_congested = receipt.decode(properties)
         number = self._numbers.pop(face_id, None)
-        self._underway.receipt({face_id})
+        self._underway.receipt({face_id: is_congested})
         if number is not None:
             del self.open[number]
             self.counts.receipts += 1

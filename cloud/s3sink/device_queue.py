@@ -37,6 +37,8 @@ class Entry(Generic[T]):
     held_since: float
     number: int
     """Number of the message among all that have arrived."""
+    bytes_before: int = 0
+    """Bytes of the messages that arrived before it."""
     failures: int = 0
     """How many writes have failed."""
     failed_at: float = -math.inf

@@ -1,13 +1,15 @@
 """A fair queue: one bounded queue per device, served round-robin, with retries that wait without a worker.
 
-However much one device sends, a message of another device waits for at most one write of each device. Devices for which
-S3 fails never hold more than half of the workers. The memory for the messages that are held is bounded.
+However much one device sends, a message of another device waits for at most two writes of each device. Devices for
+which S3 fails never hold more than half of the workers. The memory for the messages that are held is bounded. So is
+what the broker has to keep, as messages are acknowledged in the order of their arrival (MQTT 5, section 4.6).
 """
 
 import math
 import threading
 import time
 from collections import OrderedDict
+from itertools import islice
 from typing import Generic, TypeVar
 
 from cloud.s3sink.device_queue import DeviceQueue, Entry
@@ -23,6 +25,10 @@ MAX_DEVICE_BYTES = 12 << 20
 MAX_TOTAL_BYTES = 20 << 20
 """Maximum size of all messages that are held. Beyond it, only devices with less than their share may add messages, and
 those with less than :data:`FEW_MESSAGES`. If the devices that S3 serves hold that much, nothing more is received."""
+MAX_SPAN_BYTES = 20 << 20
+"""The broker keeps a message until all earlier ones are acknowledged. If it keeps more than this, every other write is
+for the device of the oldest message, not for the one whose turn it is."""
+_MAX_LOOKED_AT = 256
 FEW_MESSAGES = 4
 """A device that has so few messages is not turned away because of the total: a thousand devices, each with two faces
 under way, hold more than the total, and none of them sends too much."""
@@ -43,7 +49,9 @@ class FairQueue(Generic[T]):
         max_device_bytes: int = MAX_DEVICE_BYTES,
         max_total_bytes: int = MAX_TOTAL_BYTES,
         max_single_device_messages: int = MAX_SINGLE_DEVICE_MESSAGES,
+        max_span_bytes: int = MAX_SPAN_BYTES,
     ) -> None:
+        self._max_span_bytes = max_span_bytes
         self._workers, self._busy = workers, 0
         self._max_device_messages, self._max_single_device_messages = max_device_messages, max_single_device_messages
         self._max_device_bytes, self._max_total_bytes = max_device_bytes, max_total_bytes
@@ -53,7 +61,8 @@ class FairQueue(Generic[T]):
         self._entries: dict[Entry[T], None] = {}
         """All messages that are held, in the order of arrival."""
         self._size = 0
-        self._arrived = 0
+        self._arrived = self._arrived_bytes = 0
+        self._is_oldest_next = False
         self._taken_at = -math.inf
         self._troubled: dict[DeviceQueue[T], None] = {}
         """The queues in which messages wait to be tried again."""
@@ -100,13 +109,24 @@ class FairQueue(Generic[T]):
         if self._size < self._max_total_bytes:
             return False
         with self._lock:
-            failing = sum(queue.size for queue in self._troubled if queue.failing)
-            return self._size - failing >= self._max_total_bytes // 2
+            return self._served_size >= self._max_total_bytes // 2
+
+    def is_congested(self, entry: Entry[T]) -> bool:
+        """Return whether the device of an entry should send less.
+
+        Devices for which S3 works fill half of the queue, and this one holds at least its share of that half.
+        """
+        enough = self._max_total_bytes // 2
+        if self._size < enough:
+            return False
+        with self._lock:
+            return self._served_size >= enough and entry.queue.size >= enough / len(self._queues)
 
     def put(self, device: str, item: T, size: int) -> bool:
         """Add an item of ``size`` bytes to the queue of ``device``. Return False if that queue is full."""
         with self._lock:
             self._arrived += 1
+            self._arrived_bytes += size
             if device != self._latest_device:
                 self._several_active_until = time.monotonic() + ACTIVE_SECONDS if self._latest_device else 0.0
                 self._latest_device = device
@@ -115,7 +135,7 @@ class FairQueue(Generic[T]):
                 return False
             if queue is None:
                 queue = self._queues[device] = DeviceQueue(device, self._workers)
-            entry = Entry(item, queue, size, time.monotonic(), self._arrived - 1)
+            entry = Entry(item, queue, size, time.monotonic(), self._arrived - 1, self._arrived_bytes - size)
             queue.add(entry)
             self._entries[entry] = None
             self._size += size
@@ -190,6 +210,8 @@ class FairQueue(Generic[T]):
             self._emptied.wait_for(lambda: not self._entries, seconds)
 
     def _take(self, now: float) -> Entry[T] | None:
+        if (entry := self._take_oldest(now)) is not None:
+            return entry
         busy_failing = sum(queue.busy for queue in self._troubled if queue.failing)
         for device, queue in self._queues.items():
             if not queue.waiting or (queue.failing and busy_failing >= max(1, self._workers // 2)):
@@ -198,6 +220,18 @@ class FairQueue(Generic[T]):
             if entry is not None:
                 self._queues.move_to_end(device)  # every other device is served first
                 return entry
+        return None
+
+    def _take_oldest(self, now: float) -> Entry[T] | None:
+        """Return a message of the device that has the oldest one, every other time while the broker keeps too much."""
+        oldest = next(iter(self._entries))
+        if self._arrived_bytes - oldest.bytes_before <= self._max_span_bytes:
+            return None
+        self._is_oldest_next = not self._is_oldest_next
+        if self._is_oldest_next:
+            for entry in islice(self._entries, _MAX_LOOKED_AT):
+                if not entry.is_busy and not entry.queue.failing:
+                    return entry.queue.take(now, self._workers - self._busy)
         return None
 
     def _remove(self, entry: Entry[T]) -> None:
@@ -215,6 +249,11 @@ class FairQueue(Generic[T]):
             self._troubled[queue] = None
         else:
             self._troubled.pop(queue, None)
+
+    @property
+    def _served_size(self) -> int:
+        """Bytes of the messages of devices for which S3 works."""
+        return self._size - sum(queue.size for queue in self._troubled if queue.failing)
 
     def _is_full(self, queue: DeviceQueue[T], size: int) -> bool:
         is_only_active = time.monotonic() > self._several_active_until

@@ -27,10 +27,9 @@ from cloud.s3sink.replica import KEPT_SECONDS, MAX_UNACKNOWLEDGED, connect_optio
 from cloud.s3sink.results import Results
 from cloud.s3sink.settings import SinkSettings
 from cloud.s3sink.workers import Workers
-from wire import stored, topics
+from wire import receipt, stored, topics
 from wire.mqtt.certificate_expiry import CertificateExpiry
 from wire.mqtt.connection import Message
-from wire.mqtt.properties import Properties
 from wire.mqtt.session import Session
 from wire.probe import is_probe
 from wire.process.backoff import delay_seconds
@@ -251,8 +250,8 @@ class Sink:
         else:
             if s3_object.receipt_topic is not None and s3_object.receipt_id is not None:
                 # If the receipt is lost, the face is sent again and gets another one.
-                receipt = Properties(correlation_data=s3_object.receipt_id)
-                self._session.publish(s3_object.receipt_topic, b"", qos=1, properties=receipt)
+                properties = receipt.encode(s3_object.receipt_id, is_congested=self._queue.is_congested(entry))
+                self._session.publish(s3_object.receipt_topic, b"", qos=1, properties=properties)
                 self._seconds.observe(time.monotonic() - entry.held_since)
             if s3_object.quarantine_reason is None:
                 self._announce(job, s3_object)

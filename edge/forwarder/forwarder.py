@@ -5,18 +5,19 @@ Topics are mapped by a single rule: ``devices/<device>/`` is added on the way up
 
 import threading
 import time
+from concurrent.futures import Future
 from functools import partial
 
 from prometheus_client import CollectorRegistry, Histogram
 
+from edge.forwarder.home_assistant import HomeAssistant
 from edge.forwarder.relay import MAX_UNACKNOWLEDGED, Relay
 from edge.forwarder.rules import Rules
 from edge.forwarder.settings import ForwarderSettings
-from wire import status, topics
+from wire import receipt, status, topics
 from wire.mqtt.certificate_expiry import CertificateExpiry
 from wire.mqtt.connect_options import ConnectOptions, Will
 from wire.mqtt.connection import Message
-from wire.mqtt.properties import Properties
 from wire.mqtt.session import Session
 from wire.process.lifecycle import STOP_SECONDS, Stop
 from wire.process.metrics import AGE_BUCKETS
@@ -30,7 +31,7 @@ STATUS_SECONDS = 5.0
 LOCAL_EXPIRY_SECONDS = 86400
 """Time for which the local broker queues messages while the forwarder is disconnected."""
 MAX_RECEIPT_BYTES = 4096
-"""A receipt has no payload, and a single property. This bounds the memory for those that the cloud may send."""
+"""A receipt has no payload, and two properties at most. This bounds the memory for those that the cloud may send."""
 CLOUD_WILL_SECONDS = 1
 """How long the cloud broker waits before it tells that this device is offline."""
 CLOUD_EXPIRY_SECONDS = 3600
@@ -66,6 +67,7 @@ class Forwarder:
         self.down = Relay(
             "down", lambda: self.cloud, lambda: self.local, stop, downwards, seconds.labels("down").observe
         )
+        self._home_assistant = HomeAssistant(settings, self._publish_retained)
         client_id = f"facewire-forwarder-{device}"
         options = partial(ConnectOptions, receive_maximum=MAX_UNACKNOWLEDGED)
         self.local = Session(
@@ -76,8 +78,12 @@ class Forwarder:
                 session_expiry_seconds=LOCAL_EXPIRY_SECONDS,
             ),
             stop,
-            on_message=self.up.forward,
-            subscriptions=[(topics.ALL_FACES, settings.mqtt_qos), (topics.ALL_STATUS, 1)],
+            on_message=self._on_local_message,
+            subscriptions=[
+                (topics.ALL_FACES, settings.mqtt_qos),
+                (topics.ALL_STATUS, 1),
+                *self._home_assistant.subscriptions,
+            ],
             on_connected=self._on_local_connected,
             # Only here: if both sessions waited for room, each would wait for acknowledgements that the other one has.
             may_receive=lambda: self.up.has_room,
@@ -115,13 +121,23 @@ class Forwarder:
         self.cloud.close()
 
     def step(self) -> None:
-        """Retry the waiting messages, check the certificate's expiry, and publish the status if it is due."""
+        """Retry the waiting messages, check the certificate's expiry, and publish what is due."""
         self.up.flush()
         self.down.flush()
         self.certificate.step()
+        self._home_assistant.step()
         age = time.monotonic() - self._last_status_at
         if age > STATUS_SECONDS:
             self._publish_status(only_if_changed=age < status.REPEAT_SECONDS)
+
+    def _on_local_message(self, message: Message) -> None:
+        if self._home_assistant.take(message):
+            self.local.acknowledge(message)
+        else:
+            self.up.forward(message)
+
+    def _publish_retained(self, topic: str, payload: bytes) -> "Future[int]":
+        return self.local.publish(topic, payload, qos=1, retain=True)
 
     def _on_cloud_connected(self) -> None:
         self._cloud_up_since = time.time()
@@ -134,6 +150,7 @@ class Forwarder:
         self._publish_status()
 
     def _on_local_connected(self) -> None:
+        self._home_assistant.on_connected()
         self._publish_status()
         self.down.restart()
 
@@ -158,7 +175,7 @@ class Forwarder:
         face_id = message.properties.correlation_data
         camera = message.topic.removeprefix("faces/")
         if _is_face(message) and topics.is_name(camera) and face_id is not None:
-            self.local.publish(topics.receipts(camera), b"", qos=1, properties=Properties(correlation_data=face_id))
+            self.local.publish(topics.receipts(camera), b"", qos=1, properties=receipt.encode(face_id))
 
 
 def _is_face(message: Message) -> bool:

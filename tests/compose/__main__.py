@@ -133,13 +133,9 @@ class Trial:
                     status, stderr = attempt(*command, "/dev/null", "config", "--quiet", environ={**filled, name: ""})
                     require(status != 0 and f"set {name} in .env" in stderr, f"{side} without {name}: {stderr}")
                     results.append(f"without {name}: «{stderr.rpartition('value: ')[2]}»")
-            status, stderr = attempt("docker", "compose", "-f", "docker-compose.join.yml", "config", "--quiet")
-            require(status == 0 and not stderr, f"join: {stderr}")
-            files = ("-f", "docker-compose.edge.yml", "-f", "docker-compose.publishers.yml")
-            status, stderr = attempt(
-                "docker", "compose", *files, "--env-file", ".env.edge.example", "config", "--quiet"
-            )
-            require(status == 0 and not stderr, f"publishers: {stderr}")
+            for version in (engine.OLDEST_COMPOSE, engine.NEWEST_COMPOSE) if engine.HAS_PACKAGE else ():
+                check_with(engine.compose_program(version))
+                results.append(f"Compose {version} takes all files")
 
     def film(self) -> None:
         """Process a film once and count the faces in S3."""
@@ -446,6 +442,23 @@ def require(condition: object, message: str) -> None:
         raise Failed(message)
 
 
+def check_with(compose: Path) -> None:
+    """Parse each combination of files that the documentation names with one version of Compose.
+
+    Raises:
+        Failed: it prints an error or a warning.
+    """
+    edge, cloud, join = (f"docker-compose.{name}.yml" for name in ("edge", "cloud", "join"))
+    others = [f"docker-compose.{name}.yml" for name in ("jetson", "publishers", "trial")]
+    for files in ([edge], *([edge, other] for other in others), [cloud], [join]):
+        named = [word for file in files for word in ("-f", file)]
+        example = ".env.cloud.example" if files == [cloud] else ".env.edge.example"
+        required = {"JETSON_BASE": "base"}
+        command = (str(compose), *named, "--env-file", example, "config", "--quiet")
+        status, stderr = attempt(*command, environ=required)
+        require(status == 0 and not stderr, f"{' '.join(command)}: {stderr}")
+
+
 def seaweedfs() -> str:
     """Return the name of the SeaweedFS image in the compose file."""
     lines = (ROOT / "docker-compose.cloud.yml").read_text().splitlines()
@@ -454,16 +467,18 @@ def seaweedfs() -> str:
 
 def main() -> int:
     """Run the trial and print its table."""
-    make_parser(
+    parser = make_parser(
         "tests.compose", "Builds the images, runs both compose files, injects faults, and counts the faces."
-    ).parse_args()
+    )
+    parser.add_argument("--compose", metavar="VERSION", help="version of Compose (default: the installed one)")
+    arguments = parser.parse_args()
     console, began_at = Console(highlight=False, width=150), time.monotonic()
     media = ROOT / "build" / "compose" / "media"
     shutil.rmtree(media, ignore_errors=True)
     site = Site({"CAMERA_NAME": CAMERA, "CAMERA_FOLDER": str(media), "FACE_INTERVAL": "0.2"})
     trial = Trial(site, console)
     try:
-        engine.prepare()
+        engine.prepare(arguments.compose)
         original = bases.prepare([*dict.fromkeys(images().values()), seaweedfs()])
         console.print(
             f"base images: {'original' if original else 'substitutes'}, after {time.monotonic() - began_at:.0f} s"

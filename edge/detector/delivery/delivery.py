@@ -17,7 +17,7 @@ from edge.detector.delivery.dispatcher import Dispatcher
 from edge.detector.delivery.outbox import Outbox, OutboxFace
 from edge.detector.settings import DetectorSettings
 from edge.detector.stages import ObserveAge, Stage, ignore_age
-from wire import status, topics
+from wire import receipt, status, topics
 from wire.errors import BadMessage, Refused
 from wire.face import Face, encode, format_time, time_of_id
 from wire.mqtt.connect_options import ConnectOptions, Will
@@ -157,10 +157,10 @@ class OutboxDelivery(Delivery):
     def _on_message(self, message: Message) -> None:
         kind, _, rest = message.topic.partition("/")
         if kind == "receipts":
-            face_id = (message.properties.correlation_data or b"").decode("ascii", "replace")
-            self._dispatcher.on_receipt(face_id, camera=rest)
+            decoded = receipt.decode(message.properties)
+            self._dispatcher.on_receipt(decoded, camera=rest)
             if rest == self._camera:
-                self._observe(Stage.RECEIPTED, face_id)
+                self._observe(Stage.RECEIPTED, decoded.face_id)
         else:
             self._on_forwarder_status(message)
         self.session.acknowledge(message)

@@ -16,6 +16,7 @@ from collections.abc import Callable
 from edge.detector.delivery.outbox import Outbox, OutboxFace
 from edge.detector.delivery.underway import Reason, Underway
 from wire.process.congestion import MIN_MESSAGES, CongestionWindow
+from wire.receipt import Receipt
 
 TARGET_SECONDS = 1.0
 """How long a face may wait behind others on its way to S3. Longer than the forwarder's, which needs faces to send. A
@@ -61,8 +62,8 @@ class Dispatcher:
         """Faces receipted since the start."""
         self._outbox, self._publish, self._clock, self._camera = outbox, publish, clock, camera
         self._lock = threading.Lock()
-        self._receipts: list[tuple[str, str]] = []
-        """Id and camera of each receipt that is not processed yet."""
+        self._receipts: list[tuple[Receipt, str]] = []
+        """The receipts that are not processed yet, and the camera of each."""
         self._is_link_up = False
         self._is_cloud_down = False
         self._has_come_back = False
@@ -85,10 +86,10 @@ class Dispatcher:
         """Number of faces that were sent, got no receipt, and wait to be sent again."""
         return len(self._underway.parked)
 
-    def on_receipt(self, face_id: str, camera: str) -> None:
+    def on_receipt(self, receipt: Receipt, camera: str) -> None:
         """Report that the receipt of a face has arrived."""
         with self._lock:
-            self._receipts.append((face_id, camera))
+            self._receipts.append((receipt, camera))
 
     def on_link_up(self) -> None:
         """Report that the local broker is connected. It may have lost the faces under way."""
@@ -119,10 +120,10 @@ class Dispatcher:
             has_come_back = self._has_come_back and can_send
             if has_come_back:
                 self._has_come_back = False
-        receipts = [(face_id, camera) for face_id, camera in receipts if self._is_ours(face_id, camera)]
+        receipts = [(receipt, camera) for receipt, camera in receipts if self._is_ours(receipt.face_id, camera)]
         if receipts:
-            self._underway.receipt({face_id for face_id, _ in receipts})
-            self.receipted += self._outbox.delete_receipted(receipts)
+            self._underway.receipt({receipt.face_id: receipt.is_congested for receipt, _ in receipts})
+            self.receipted += self._outbox.delete_receipted([(receipt.face_id, camera) for receipt, camera in receipts])
         seconds = self._settle_times()
         has_published = False
         if can_send:

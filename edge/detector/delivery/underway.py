@@ -9,7 +9,7 @@ is receipted at all, the fault is not the face's: the window becomes small and t
 import enum
 import math
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 from wire.process.congestion import CongestionWindow, Flight
@@ -92,17 +92,17 @@ class Underway:
         """Sequence numbers of the faces that are not to be sent as if for the first time."""
         return self.sent.keys() | self.parked.keys()
 
-    def receipt(self, face_ids: set[str]) -> None:
-        """Remove faces that are receipted."""
+    def receipt(self, receipts: Mapping[str, bool]) -> None:
+        """Remove faces that are receipted. For each id, ``receipts`` says whether the cloud is congested."""
         self._receipted_at, self._silences = self._clock(), 0
         for seq, sent in list(self.sent.items()):
-            if sent.id in face_ids:
-                self.window.answer(sent.flight)
+            if (is_congested := receipts.get(sent.id)) is not None:
+                self.window.answer(sent.flight, is_congested=is_congested)
                 del self.sent[seq]
         self.parked = {
             seq: replace(parked, reason=Reason.LINK_BACK) if parked.reason is Reason.SILENCE else parked
             for seq, parked in self.parked.items()
-            if parked.id not in face_ids
+            if parked.id not in receipts
         }
 
     def was_sent(self, face_id: str) -> bool:
