@@ -39,6 +39,8 @@ PROGRAMS: dict[str, type[Settings] | None] = {
     "scripts.convert_yunet": None,
     "scripts.costs": None,
     "tests.audit": None,
+    "tests.aws": None,
+    "tests.aws.metadata": None,
     "tests.brokers": None,
     "tests.chaos": None,
     "tests.thief": None,
