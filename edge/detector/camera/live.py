@@ -34,7 +34,7 @@ OPEN_SECONDS = 20.0
 """Maximum time for opening a camera."""
 INITIAL_REOPEN_SECONDS = 0.5
 """Base of the exponential backoff before a camera is reopened."""
-MAX_REOPEN_SECONDS = 3.0
+MAX_REOPEN_SECONDS = 2.0
 """Maximum pause before a camera is reopened."""
 RELEASE_SECONDS = 1.0
 """Maximum time for releasing the camera when the process stops: the driver may hang."""
@@ -81,11 +81,21 @@ class LiveCamera(Camera):
         open_capture: Callable[[], Capture],
         max_hang_seconds: float = MAX_HANG_SECONDS,
         *,
-        min_hang_seconds: float = MIN_HANG_SECONDS,
+        min_hang_seconds: float | None = None,
     ) -> None:
-        """Set up the camera; :meth:`frames` opens it. ``name`` is for logs and errors, without credentials."""
+        """Set up the camera; :meth:`frames` opens it.
+
+        Args:
+            name: the camera for logs and errors, without credentials.
+            open_capture: opens the camera; called in a thread of its own.
+            max_hang_seconds: the camera is reopened when it has given no frame for this long.
+            min_hang_seconds: how long at least it must have given none. Default: :data:`MIN_HANG_SECONDS`.
+        """
         self._name, self._open_capture = name, open_capture
-        self._max_hang_seconds, self._min_hang_seconds = max_hang_seconds, min_hang_seconds
+        self._max_hang_seconds, self._min_hang_seconds = (
+            max_hang_seconds,
+            (MIN_HANG_SECONDS if min_hang_seconds is None else min_hang_seconds),
+        )
 
     def frames(self, stop: Stop) -> Iterator[Frame]:
         """Yield the newest frame each time; see :class:`edge.detector.camera.frame.Camera`."""
