@@ -34,7 +34,7 @@ def open_camera(source: str, loop: bool) -> Camera:
     if source.lower().startswith("srt://"):
         raise ConfigurationError(
             f"CAMERA_SOURCE is '{name}': OpenCV is built without SRT; "
-            f"expected {GSTREAMER}srtsrc uri=<address> ! decodebin3",
+            f"expected {GSTREAMER}srtsrc uri=<address> ! decodebin",
             ExitCode.NO_INPUT,
         )
     if _STREAM.match(source):
