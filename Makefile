@@ -4,7 +4,7 @@ VENV := .venv
 RUN := $(VENV)/bin/python
 BENCHMARKS := pipeline forwarder sink sinks detector_comparison detector arm64_instructions outbox backlog latency thin_link broker_durability still_scene startup gallery fleet
 
-.PHONY: help demo test test-slow test-all lint audit bench bench-detector bench-all bench-quick chaos mutants compose-test iot-core-test broker-test lock upgrade clean
+.PHONY: help demo test test-slow test-all lint audit bench bench-detector bench-all bench-quick chaos mutants compose-test iot-core-test broker-test aws-test metadata-test lock upgrade clean
 
 help: ## what can be made
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 15
@@ -56,6 +56,18 @@ mutants: $(VENV)/.ready ## show that each deliberate defect is caught by a test;
 
 compose-test: $(VENV)/.ready ## build the images, bring up both compose files, break them, and count the faces
 	@$(RUN) -m tests.compose $(if $(COMPOSE),--compose $(COMPOSE))
+
+AWS_TOOLS := build/aws-tools
+$(AWS_TOOLS)/.ready: requirements/aws.txt $(VENV)/.ready
+	@$(RUN) -m uv venv --quiet --clear --python $(RUN) $(AWS_TOOLS)
+	@$(RUN) -m uv pip install --quiet --python $(AWS_TOOLS)/bin/python --no-deps --require-hashes -r requirements/aws.txt
+	@touch $@
+
+aws-test: $(AWS_TOOLS)/.ready ## lint the template for AWS, deploy it on a stand-in for AWS, and remove it; QUICK=yes
+	@$(RUN) -m tests.aws $(if $(QUICK),--quick)
+
+metadata-test: $(VENV)/.ready ## show in Docker that on EC2 only the sink reaches the metadata service
+	@$(RUN) -m tests.aws.metadata
 
 iot-core-test: $(VENV)/.ready ## an hour of faces through a stand-in for AWS IoT Core that enforces its limits
 	@$(RUN) -m tests.iot_core $(if $(FULL),--full)

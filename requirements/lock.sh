@@ -17,6 +17,7 @@ compile() {
 compile dev.in -o dev.txt "$@"
 compile film.in --no-deps -o film.txt "$@"
 compile peers.in -o peers.txt "$@"
+compile aws.in -o aws.txt "$@"
 for image in detector forwarder gallery pki s3sink; do
     compile "$image.in" -c dev.txt -o "$image.txt" "$@"
 done

@@ -1,6 +1,7 @@
 """``python -m scripts.costs``: print what a fleet costs a month on AWS, and how many parts it needs.
 
-The tables are in docs/scale.md. Prices are list prices of AWS in us-east-1, in US dollars, without taxes and discounts.
+The tables are in docs/scale.md, and that of a few cameras (--cameras) in docs/aws.md. Prices are list prices of AWS in
+us-east-1, in US dollars, without taxes and discounts.
 """
 
 import argparse
@@ -14,6 +15,7 @@ from wire.process.command import make_parser
 
 PRICES_OF = "November 2026"
 FLEETS = (1_000, 10_000, 100_000, 1_000_000)
+CAMERAS = (1, 10, 100)
 SECONDS_A_DAY, DAYS_A_MONTH, HOURS_A_MONTH = 86_400, 30, 730
 GB = 10**9
 
@@ -34,6 +36,9 @@ IOT_CONNECTIONS = 500_000
 T3_MICRO_HOUR, C7G_LARGE_HOUR = 0.0104, 0.0725
 """Instances with two virtual cores; the first may use 10 % of each in the long run."""
 T3_MICRO_CORES, C7G_LARGE_CORES = 0.2, 2.0
+DISK_GB, DISK_GB_MONTH = 16, 0.08
+"""Of the instance, gp3."""
+ADDRESS_HOUR = 0.005
 NLB_HOUR, NLB_UNIT_HOUR, NLB_UNIT_BYTES_HOUR, NLB_UNIT_CONNECTIONS = 0.0225, 0.006, GB, 100_000
 
 ATTRIBUTE_BYTES = 700
@@ -190,6 +195,27 @@ def money(use: Use) -> list[list[str]]:
     return rows
 
 
+def few_cameras(use: Use) -> list[list[str]]:
+    """Return the rows of the table of costs of one instance, with one camera for each device."""
+    disk, address = DISK_GB * DISK_GB_MONTH, ADDRESS_HOUR * HOURS_A_MONTH
+    rows = []
+    for cameras in CAMERAS:
+        parts = (own_cloud(use, cameras)[1], disk, address, *s3(use, cameras))
+        total = sum(parts)
+        rows.append([f"{cameras:,}", *(f"{part:,.2f}" for part in parts), f"{total:,.2f}", f"{total / cameras:,.2f}"])
+    return rows
+
+
+def small_report(use: Use) -> str:
+    """Return the table of costs of one instance, with what it assumes."""
+    titles = ["cameras", "t3.micro", "its disk", "its address", "S3 writes", "S3 storage", "total", "a camera"]
+    assumed = (
+        f"Each camera sends {use.faces_per_day:,} faces of {use.face_bytes / 1000:g} kB a day, which are kept for "
+        f"{use.kept_days} days. US dollars a month, list prices of us-east-1 in {PRICES_OF}."
+    )
+    return f"{assumed}\n\n{table(titles, few_cameras(use))}\n"
+
+
 def table(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """Return a table in Markdown."""
     lines = [titles, ["---"] + ["---:"] * (len(titles) - 1), *rows]
@@ -229,9 +255,12 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--face-bytes", type=int, default=default.face_bytes, help="size of a face")
     parser.add_argument("--kept-days", type=int, default=default.kept_days, help="days after which faces are deleted")
     parser.add_argument("--peak", type=float, default=default.peak, help="ratio of the highest rate to the mean")
+    parser.add_argument(
+        "--cameras", action="store_true", help=f"print the costs of {CAMERAS} cameras with one instance"
+    )
     options = parser.parse_args(arguments)
     use = Use(options.faces_per_day, options.face_bytes, options.kept_days, options.peak)
-    sys.stdout.write(report(use))
+    sys.stdout.write(small_report(use) if options.cameras else report(use))
 
 
 if __name__ == "__main__":

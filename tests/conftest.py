@@ -18,6 +18,7 @@ from demo.stack import Stack
 LONGEST = (
     "intrusion/test_gallery",
     "test_chaos",
+    "monitoring/test_live",
     "test_s3_answers",
     "test_replicas",
     "test_links",

@@ -230,6 +230,7 @@ def test_earlier_versions_and_delete_markers_are_deleted_too(servers: Stack):
     assert not remaining.get("DeleteMarkers")
 
 
+@pytest.mark.slow
 def test_more_than_1000_objects_are_deleted(servers: Stack):
     """S3 deletes at most 1000 in one request."""
     servers.make_bucket("many")
@@ -327,6 +328,7 @@ def test_valid_faces_and_pictures_are_released_from_quarantine(servers: Stack):
     assert released["Metadata"] == dict(face.encode(first).user_properties)
 
 
+@pytest.mark.slow
 def test_messages_that_cannot_be_judged_or_are_not_valid_stay_in_quarantine(servers: Stack):
     """Damaged faces, invalid ones, too many properties, and those of version 0.1, which did not keep the properties."""
     name = "release-not"

@@ -39,6 +39,8 @@ PROGRAMS: dict[str, type[Settings] | None] = {
     "scripts.convert_yunet": None,
     "scripts.costs": None,
     "tests.audit": None,
+    "tests.aws": None,
+    "tests.aws.metadata": None,
     "tests.brokers": None,
     "tests.chaos": None,
     "tests.thief": None,
@@ -82,19 +84,19 @@ def test_program_list_contains_every_executable_module():
     of_benchmarks = {"benchmarks.arm64_guest", "benchmarks.peers", "benchmarks.plain_detector"}
     of_benchmarks |= {"benchmarks.fleet.answers", "benchmarks.fleet.load"}
     of_other_programs = of_benchmarks | {"tests.chaos.journal", "tests.thief.attack", "tests.thief.honest"}
+    of_other_programs.add("tests.home_assistant.watch")  # by the Python that has Home Assistant
     assert names == {*PROGRAMS, *of_other_programs}
 
 
 @pytest.mark.parametrize(
     "module",
     [
-        pytest.param(name, marks=pytest.mark.slow if name.startswith(("benchmarks.", "tests.")) else ())
+        pytest.param(name, marks=() if name.startswith(("edge.", "cloud.", "wire.")) else pytest.mark.slow)
         for name in PROGRAMS
     ],
 )
-def test_every_program_supports_help_and_version(module: str):
+def test_every_program_supports_help(module: str):
     """Without any settings. --help lists every setting with its default and its description."""
-    assert run(module, "--version").stdout == f"facewire {__version__}\n"
     shown = run(module, "--help")
     assert (shown.returncode, shown.stderr) == (0, "")
     assert f"python -m {module}" in shown.stdout
@@ -102,6 +104,12 @@ def test_every_program_supports_help_and_version(module: str):
     settings = PROGRAMS[module]
     for variable, default, meaning in settings.describe() if settings is not None else ():
         assert f"{variable} ({default}) {meaning}" in flat
+
+
+@pytest.mark.parametrize("module", ["edge.detector", "edge.forwarder", "cloud.s3sink", "cloud.gallery", "cloud.pki"])
+def test_a_process_tells_its_version(module: str):
+    """It is that of the package."""
+    assert run(module, "--version").stdout == f"facewire {__version__}\n"
 
 
 def results(done: "subprocess.CompletedProcess[str]") -> dict[str, str]:

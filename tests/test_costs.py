@@ -3,12 +3,13 @@
 import pytest
 
 from demo.program import ROOT
-from scripts.costs import FLEETS, Use, iot_core, iot_messages, iot_sinks, own_cloud, report, s3, tiered
+from scripts.costs import FLEETS, Use, iot_core, iot_messages, iot_sinks, own_cloud, report, s3, small_report, tiered
 
 
 def test_the_documentation_has_the_tables_that_are_printed():
     """No number in them is typed by hand: ``python -m scripts.costs``."""
     assert report(Use()) in (ROOT / "docs" / "scale.md").read_text()
+    assert small_report(Use()) in (ROOT / "docs" / "aws.md").read_text()
 
 
 def test_an_amount_is_charged_by_tiers():

@@ -121,6 +121,7 @@ def test_interrupted_demo_leaves_no_process(tmp_path: Path):
     assert remaining_processes(tmp_path) == []
 
 
+@pytest.mark.slow
 def test_detector_finds_all_five_people_in_the_film():
     """The last frame shows all five people, and the model finds each of them."""
     capture = cv2.VideoCapture(str(pan_film()))

@@ -37,7 +37,10 @@ def documented_settings() -> dict[str, str]:
 def test_documented_settings_match_existing_settings():
     """The settings of the processes and of the compose files."""
     compose = set().union(
-        *(compose_only_variables(f"docker-compose.{name}.yml") for name in ("edge", "cloud", "jetson", "publishers"))
+        *(
+            compose_only_variables(f"docker-compose.{name}.yml")
+            for name in ("edge", "cloud", "jetson", "publishers", "monitoring")
+        )
     )
     assert set(documented_settings()) == variables(EDGE + CLOUD) | compose
 
@@ -79,7 +82,7 @@ def test_example_environment_file_is_complete_and_valid(file: str, classes: tupl
     """It has every setting and no other. Commented lines show defaults, and other lines have valid values."""
     lines = re.findall(r"^(#?)([A-Z][A-Z0-9_]+)=(.*)$", (ROOT / file).read_text(), flags=re.MULTILINE)
     settings = [(prefix, name, value) for prefix, name, value in lines if not name.startswith("AWS_")]
-    files = {"edge": ("edge", "publishers"), "cloud": ("cloud",)}[file.split(".")[2]]
+    files = {"edge": ("edge", "publishers"), "cloud": ("cloud", "monitoring")}[file.split(".")[2]]
     compose = set().union(*(compose_only_variables(f"docker-compose.{name}.yml") for name in files))
     assert {name for _, name, _ in settings} == variables(classes) | compose
     for cls in classes:

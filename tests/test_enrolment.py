@@ -485,6 +485,7 @@ def run(folder: Path, *arguments: str, typed: str = "", **settings: str) -> "sub
     )
 
 
+@pytest.mark.slow
 def test_the_commands_for_a_list_and_for_codes(authority: Authority, tmp_path: Path):
     """A list can come from standard input. No progress bar is drawn where there is no terminal."""
     names = "jetson-1\njetson-2 # by the door\n"

@@ -1,6 +1,7 @@
 """The devices are shown as their last status messages describe them."""
 
 import json
+import math
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from cloud.gallery.devices import MAX_CAMERAS, SILENT_SECONDS, Devices
+from cloud.gallery.metrics import _of_devices
 from wire import status
 from wire.topics import Origin
 
@@ -189,3 +191,42 @@ def test_the_number_of_cameras_of_a_device_is_bounded(site: Site):
     for number in range(MAX_CAMERAS + 20):
         site.report(f"devices/jetson-1/status/detector/{number}", frames=1)
     assert len(site.device()["cameras"]) == MAX_CAMERAS
+
+
+def samples_of(site: Site) -> dict[str, float]:
+    """The metrics of devices and cameras, by name and label values."""
+    families = _of_devices(site.devices.snapshot())
+    return {" ".join((one.name, *one.labels.values())): one.value for family in families for one in family.samples}
+
+
+def test_devices_and_cameras_are_exported_as_metrics(site: Site):
+    """A device that is silent is not online, nor are its cameras. What it said of its outbox stays."""
+    site.report(FORWARDER, cloud="up", certificate_expires="2026-12-26T12:00:00Z")
+    site.report(DETECTOR, frames=100, outbox=7, dropped=2)
+    site.now += 10
+    site.report(DETECTOR, frames=350, outbox=8, dropped=2)
+    assert samples_of(site) == {
+        "facewire_device_online jetson-1": 1,
+        "facewire_device_certificate_expires_timestamp_seconds jetson-1": NOON + 30 * 86400,
+        "facewire_camera_online jetson-1 door": 1,
+        "facewire_camera_frames_per_second jetson-1 door": 25,
+        "facewire_camera_outbox_faces jetson-1 door": 8,
+        "facewire_camera_faces_dropped jetson-1 door": 2,
+    }
+    site.now += SILENT_SECONDS + 1
+    samples = samples_of(site)
+    assert samples["facewire_device_online jetson-1"] == samples["facewire_camera_online jetson-1 door"] == 0
+    assert samples["facewire_camera_outbox_faces jetson-1 door"] == 8
+
+
+def test_what_a_status_does_not_say_is_not_a_number(site: Site):
+    """So that no alert takes it for 0."""
+    site.report(DETECTOR, frames=1)
+    samples = samples_of(site)
+    unknown = {name.split()[0] for name, value in samples.items() if math.isnan(value)}
+    assert unknown == {
+        "facewire_device_certificate_expires_timestamp_seconds",
+        "facewire_camera_frames_per_second",
+        "facewire_camera_outbox_faces",
+        "facewire_camera_faces_dropped",
+    }

@@ -112,6 +112,7 @@ def test_the_index_becomes_what_s3_lists(servers: Stack, bucket: Bucket, index: 
     assert len(compared.added) == len(made)
 
 
+@pytest.mark.slow
 def test_a_day_of_more_faces_than_a_page_is_compared(servers: Stack, bucket: Bucket, index: Index):
     """Faces of one millisecond may be on two pages."""
     moments = [CAPTURED_AT + timedelta(milliseconds=number // 30) for number in range(1050)]

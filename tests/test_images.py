@@ -144,7 +144,10 @@ def test_networks_isolate_services_from_each_other():
     """Processes reach brokers on internal networks. Each external network has only the services that need it."""
     for side, inner in (("edge", "local"), ("cloud", "mqtt")):
         parsed = compose(side)
-        assert [name for name, options in parsed["networks"].items() if options] == [inner]
+        named = (
+            {"sink": {"driver_opts": {"com.docker.network.bridge.name": "facewire-sink"}}} if side == "cloud" else {}
+        )
+        assert {name: options for name, options in parsed["networks"].items() if options and name != inner} == named
         assert parsed["networks"][inner] == {"internal": True}
     members = {
         (side, network): {name for name in names if network in service(side, name)["networks"]}
@@ -158,7 +161,8 @@ def test_networks_isolate_services_from_each_other():
         ("cloud", "mqtt"): {"pki", "broker", "s3sink", "gallery"},
         ("cloud", "devices"): {"broker"},
         ("cloud", "enrolment"): {"enrolment"},
-        ("cloud", "storage"): {"s3sink", "gallery", "seaweedfs"},
+        ("cloud", "storage"): {"gallery", "seaweedfs"},
+        ("cloud", "sink"): {"s3sink", "seaweedfs"},
     }
 
 
@@ -226,7 +230,7 @@ def test_each_process_of_the_edge_sees_only_its_own_account():
         name: {mount for mount in service("edge", name)["volumes"] if isinstance(mount, str) and "-account" in mount}
         for name in FILES["edge"]
     }
-    accounts = ("detector", "forwarder", "publisher")
+    accounts = ("detector", "forwarder", "publisher", "homeassistant")
     assert mounts.pop("broker") == {f"{name}-account:/accounts/{name}" for name in accounts}
     for name, own in mounts.items():
         assert own == {f"{name}-account:/accounts/{name}:ro"}

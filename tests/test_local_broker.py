@@ -20,14 +20,25 @@ from wire.mqtt.endpoint import Account, Endpoint
 
 SECRET = "correct horse"
 BROKER = ROOT / "edge" / "broker"
-TOPICS = ("faces/x", "receipts/x", "status/detector/x", "status/forwarder/x", "health", "other/x")
+ANNOUNCEMENT, BIRTH = "homeassistant/device/facewire-x/config", "homeassistant/status"
+TOPICS = (
+    *("faces/x", "receipts/x", "status/detector/x", "status/forwarder/x", "health", "other/x"),
+    *(ANNOUNCEMENT, BIRTH, "homeassistant/sensor/x/config"),
+)
 RIGHTS = {
     "detector": ({"faces/x", "status/detector/x"}, {"receipts/x", "status/forwarder/x"}),
     "forwarder": (
-        {"receipts/x", "status/forwarder/x"},
-        {"faces/x", "status/detector/x", "status/forwarder/x"},
+        {"receipts/x", "status/forwarder/x", ANNOUNCEMENT},
+        {"faces/x", "status/detector/x", "status/forwarder/x", BIRTH},
     ),
     "publisher": ({"faces/x"}, set[str]()),
+    "homeassistant": (
+        {ANNOUNCEMENT, BIRTH, "homeassistant/sensor/x/config"},
+        {
+            *("faces/x", "status/detector/x", "status/forwarder/x"),
+            *(ANNOUNCEMENT, BIRTH, "homeassistant/sensor/x/config"),
+        },
+    ),
 }
 """The topics that each account may write, and those that it may read."""
 FORWARDER = "facewire-forwarder-jetson-1"
@@ -149,16 +160,32 @@ def test_the_accounts_are_made_once_and_only_their_owner_can_read_them(start: Ca
     """The broker's own file has hashes. No password is in a log or in a command line."""
     broker = start()
     made = {account: broker.password_of(account) for account in RIGHTS}
-    assert len({*made.values()}) == 3
+    assert len({*made.values()}) == 4
     assert all(re.fullmatch("[0-9a-f]{64}", password) for password in made.values())
     places = [*broker.accounts.rglob("*"), *(broker.folder / name for name in ("passwords", "mosquitto_sub"))]
-    assert len(places) == 8
+    assert len(places) == 10
     assert not [place for place in places if place.stat().st_mode & 0o077]
     lines = [" ".join(process.info["cmdline"] or []) for process in psutil.process_iter(["cmdline"])]
     seen = "\n".join([*lines, broker.program.output(), (broker.folder / "passwords").read_text()])
     assert not [password for password in made.values() if password in seen]
     start()
     assert {account: broker.password_of(account) for account in RIGHTS} == made
+
+
+def test_the_account_of_home_assistant_follows_its_prefix(start: Callable[..., Broker]):
+    """With another discovery prefix, the default one is not permitted."""
+    broker = start(HOME_ASSISTANT_PREFIX="ha/home")
+    every = {f"{first}/{rest}" for first in ("ha/home", "homeassistant") for rest in ("device/x/config", "status")}
+    with Peer(broker.port, endpoint=broker.endpoint("homeassistant")) as peer:
+        assert {topic for topic in every if may_write(peer, topic)} == {"ha/home/device/x/config", "ha/home/status"}
+
+
+@pytest.mark.parametrize("prefix", ["status/x", "a|b", "a/", "a/#"])
+def test_a_prefix_that_is_no_topic_of_home_assistant_is_an_error(start: Callable[..., Broker], prefix: str):
+    """The broker ends instead of granting other rights."""
+    broker = start(HOME_ASSISTANT_PREFIX=prefix)
+    assert broker.program.wait(10) == 2
+    assert f"HOME_ASSISTANT_PREFIX is '{prefix}': expected" in broker.program.output()
 
 
 @pytest.mark.parametrize("damaged", ["", "\0\0\0\0", "forwarder:\n", "detector"])

@@ -13,7 +13,7 @@ from demo.camera import NetworkCamera
 from demo.film import clip
 from demo.ports import free_port
 from demo.program import ROOT, await_true, listens
-from demo.stack import CHAIN, Stack
+from demo.stack import CAMERA, CHAIN, DEVICE, Stack
 from edge.detector import detector as detector_module
 from edge.detector import health as detector_health
 from edge.detector.detector import Detector
@@ -116,6 +116,8 @@ def test_the_age_of_a_live_face_is_reported_at_each_stage(stack: Stack):
 def test_documented_metrics_match_exported_metrics(chain: Stack):
     """docs/operations.md lists every metric and no other."""
     await_true(lambda: len(chain.keys()) >= 1, 30, "faces arrive")
+    online = f"facewire_camera_online{{camera={CAMERA}}}{{device={DEVICE}}}"
+    await_true(lambda: online in scraped("gallery"), 30, "the gallery has the status of the camera")
     served = {
         re.sub(r"(_bucket|_count|_sum|_created)?(\{.*)?$", "", sample)
         for name in PORTS

@@ -236,6 +236,7 @@ def test_a_dropped_face_no_longer_counts_once_its_receipt_arrives(tmp_path: Path
     assert Outbox(tmp_path / "outbox.db", 1 << 20).dropped == dropped - 1
 
 
+@pytest.mark.slow
 def test_faces_are_stored_again_after_a_full_disk(tmp_path: Path):
     """Faces that could not be stored are counted."""
     limit = 2_000_000
@@ -265,6 +266,7 @@ def test_faces_are_stored_again_after_a_full_disk(tmp_path: Path):
     assert (stored_after, not_stored_after) == (stored + 1, not_stored)
 
 
+@pytest.mark.slow
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(actions=st.lists(st.tuples(st.sampled_from(["store", "delete", "reopen"]), st.integers(0, 30)), max_size=40))
 def test_count_and_bytes_match_the_file(tmp_path_factory: pytest.TempPathFactory, actions: list[tuple[str, int]]):

@@ -119,7 +119,7 @@ def test_faces_wait_until_the_clock_is_set(stack: Stack, camera: NetworkCamera, 
     wrong_clock.set_error(not_set())
     detector = start_detector(stack, camera, wrong_clock)
     await_true(lambda: int(str(cloud.status.get("sent", 0))) >= 20, 30, "faces are committed")
-    assert (cloud.status["clock"], cloud.faces) == ("not set", [])
+    assert (cloud.status["clock"], cloud.status["last_face"], cloud.faces) == ("not set", None, [])
     set_at = datetime.now(UTC)
     wrong_clock.set_error(0.0)
     cloud.await_faces(20 + 15)

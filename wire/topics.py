@@ -3,6 +3,8 @@
     local   faces/<camera>                        detector, or any MQTT client
             receipts/<camera>                     forwarder
             status/<process>/<name>               detector, forwarder (retained)
+            <prefix>/device/facewire-<device>/config   forwarder (retained), for Home Assistant
+            <prefix>/status                       Home Assistant
     cloud   devices/<device>/faces/<camera>       forwarder of that device
             devices/<device>/receipts/<camera>    s3sink
             devices/<device>/stored/<camera>      s3sink
@@ -57,6 +59,29 @@ def receipts(camera: str) -> str:
 def status(process: str, name: str) -> str:
     """Return the local topic for the retained status of the process ``process`` with the name ``name``."""
     return f"status/{process}/{name}"
+
+
+def camera_of(local_topic: str) -> tuple[str, bool] | None:
+    """Return the camera of a local topic of faces, or of a detector's status, and whether it is the latter.
+
+    None for other topics and invalid names.
+    """
+    match local_topic.split("/"):
+        case ["faces", camera] if is_name(camera):
+            return camera, False
+        case ["status", "detector", camera] if is_name(camera):
+            return camera, True
+    return None
+
+
+def home_assistant_device(prefix: str, device: str) -> str:
+    """Return the local topic on which ``device`` is announced to Home Assistant, whose topics begin with ``prefix``."""
+    return f"{prefix}/device/facewire-{device}/config"
+
+
+def home_assistant_status(prefix: str) -> str:
+    """Return the local topic on which Home Assistant says that it has started or ended."""
+    return f"{prefix}/status"
 
 
 def to_cloud(device: str, local_topic: str) -> str:

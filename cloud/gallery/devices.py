@@ -5,7 +5,7 @@ import math
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
@@ -109,6 +109,17 @@ class Devices:
         today = datetime.fromtimestamp(now, self._zone).date()
         with self._lock:
             return [self._shown(name, known, now, today) for name, known in sorted(self._devices.items())]
+
+    def snapshot(self) -> dict[str, DeviceStatus]:
+        """Return a copy of what is known, by device. A device or camera that is silent is not online."""
+        now = self._clock()
+        with self._lock:
+            return {name: self._as_of(known, now) for name, known in self._devices.items()}
+
+    def _as_of(self, known: DeviceStatus, now: float) -> DeviceStatus:
+        online = not self._is_silent(known, now)
+        cameras = {camera: replace(one, online=one.online and online) for camera, one in known.cameras.items()}
+        return replace(known, online=online, cameras=cameras)
 
     def save(self) -> None:
         """Write what is known to the file."""

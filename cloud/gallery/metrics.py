@@ -1,12 +1,15 @@
-"""The gallery's Prometheus metrics."""
+"""The gallery's Prometheus metrics, and those of the devices and cameras whose status it receives."""
 
+import math
 from collections.abc import Iterable
 
 from prometheus_client import Metric
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
+from cloud.gallery.devices import DeviceStatus
 from cloud.gallery.gallery import Gallery
+from wire import face
 from wire.mqtt.certificate_expiry import CertificateExpiry, expiry_metric
 
 
@@ -44,3 +47,27 @@ class GalleryCollector(Collector):
         ):
             yield CounterMetricFamily(name, meaning, value)
         yield expiry_metric(self._certificate)
+        yield from _of_devices(gallery.devices.snapshot())
+
+
+def _of_devices(devices: dict[str, DeviceStatus]) -> Iterable[Metric]:
+    """Return the metrics of all devices and cameras. What a status does not say is NaN."""
+
+    def gauge(name: str, meaning: str, *labels: str) -> GaugeMetricFamily:
+        return GaugeMetricFamily(name, meaning, labels=["device", *labels])
+
+    online = gauge("facewire_device_online", "1 if the device sends its status, 0 if it is silent.")
+    expires = gauge("facewire_device_certificate_expires_timestamp_seconds", "When the device's certificate expires.")
+    camera_online = gauge("facewire_camera_online", "1 if the camera's detector sends its status.", "camera")
+    frames = gauge("facewire_camera_frames_per_second", "Frames per second between the last two statuses.", "camera")
+    waiting = gauge("facewire_camera_outbox_faces", "Faces in the outbox, as the last status says.", "camera")
+    dropped = gauge("facewire_camera_faces_dropped", "Faces dropped from a full outbox, as it says.", "camera")
+    for device, known in devices.items():
+        online.add_metric([device], known.online)
+        ends = known.certificate_expires
+        expires.add_metric([device], math.nan if ends is None else face.parse_time(ends).timestamp())
+        for camera, one in known.cameras.items():
+            camera_online.add_metric([device, camera], one.online)
+            for family, value in ((frames, one.frames_per_second), (waiting, one.waiting), (dropped, one.dropped)):
+                family.add_metric([device, camera], math.nan if value is None else value)
+    return online, expires, camera_online, frames, waiting, dropped

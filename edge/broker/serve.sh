@@ -9,6 +9,7 @@
 #
 # LOCAL_MQTT_USERNAME adds an account of the operator, with all rights. Its password is LOCAL_MQTT_PASSWORD or in the file
 # LOCAL_MQTT_PASSWORD_FILE. No password is ever passed on a command line.
+# HOME_ASSISTANT_PREFIX is the first part of Home Assistant's topics, by default «homeassistant».
 set -eu
 umask 077
 configuration=${1:-/mosquitto/config/mosquitto.conf}
@@ -17,6 +18,7 @@ folder=${3:-/tmp}
 mosquitto=${4:-mosquitto}
 rights=$(sed -n 's/^acl_file //p' "$configuration")
 operator=${LOCAL_MQTT_USERNAME:-}
+prefix=${HOME_ASSISTANT_PREFIX:-homeassistant}
 
 fail() {
     echo "$*" >&2
@@ -45,6 +47,12 @@ account() {
     printf '%s\n' "$line"
 }
 
+case $prefix in
+    faces | faces/* | receipts | receipts/* | status | status/* | *[!A-Za-z0-9_/-]* | /* | */ | *//*)
+        fail "HOME_ASSISTANT_PREFIX is '$prefix': expected levels of a topic of letters, digits, - or _, the first none of ours"
+        ;;
+esac
+
 if [ -n "$operator" ]; then
     password=${LOCAL_MQTT_PASSWORD:-}
     if [ -n "${LOCAL_MQTT_PASSWORD_FILE:-}" ]; then
@@ -65,7 +73,7 @@ fi
 health=facewire-health:$(random)
 {
     printf '%s\n' "$health"
-    for name in detector forwarder publisher; do
+    for name in detector forwarder publisher homeassistant; do
         # The operator's account replaces one of the same name.
         [ "$name" = "$operator" ] || account "$name"
     done
@@ -74,7 +82,7 @@ health=facewire-health:$(random)
 # mosquitto_passwd replaces each password by its hash.
 mosquitto_passwd -U "$folder/passwords"
 
-cp "$rights" "$folder/rights"
+sed -e "s|^\(topic [a-z]* \)homeassistant/|\1$prefix/|" "$rights" > "$folder/rights"
 [ -z "$operator" ] || printf '\nuser %s\ntopic readwrite #\ntopic read %s/#\n' "$operator" "\$SYS" >> "$folder/rights"
 sed -e "s|^acl_file .*|acl_file $folder/rights|" -e "s|^password_file .*|password_file $folder/passwords|" \
     "$configuration" > "$folder/mosquitto.conf"

@@ -62,6 +62,8 @@ class Detector:
         """Processed frames that were not searched because nothing had moved."""
         self.sent = 0
         """Faces handed over to delivery."""
+        self.last_face_at: datetime | None = None
+        """Capture time of the last of them; None before the first, and while the clock is not set."""
         self.last_frame_at = time.monotonic()
         """Time of the last frame, or of the start, on the monotonic clock."""
         self.camera_ended = False
@@ -146,6 +148,8 @@ class Detector:
             faces = [self._make_face(candidate) for candidate in candidates]
             self._delivery.store(faces)
             self.sent += len(faces)
+            newest = max(face.captured_at for face in faces)
+            self.last_face_at = newest if clock.is_set(newest) else None
             for candidate in candidates:
                 self._observe_age(Stage.STORED, clock.seconds_since_boot() - candidate.captured_at)
 
@@ -218,6 +222,7 @@ class Detector:
         """Return the fields of the detector's status."""
         faces = self._scene.faces  # read before the frames: a frame is counted before its faces
         camera = self._camera
+        last_face_at = self.last_face_at
         ignored = 0 if camera is None else camera.ignored
         return {
             "frames": self.frames + ignored,
@@ -228,6 +233,7 @@ class Detector:
             "faces": faces,
             "doubted": self._scene.false_positives,
             "sent": self.sent,
+            "last_face": None if last_face_at is None else format_time(last_face_at),
             "clock": "set" if clock.is_set(clock.now()) else "not set",
             **self._delivery.stats(),
         }

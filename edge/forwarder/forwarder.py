@@ -5,10 +5,12 @@ Topics are mapped by a single rule: ``devices/<device>/`` is added on the way up
 
 import threading
 import time
+from concurrent.futures import Future
 from functools import partial
 
 from prometheus_client import CollectorRegistry, Histogram
 
+from edge.forwarder.home_assistant import HomeAssistant
 from edge.forwarder.relay import MAX_UNACKNOWLEDGED, Relay
 from edge.forwarder.rules import Rules
 from edge.forwarder.settings import ForwarderSettings
@@ -65,6 +67,7 @@ class Forwarder:
         self.down = Relay(
             "down", lambda: self.cloud, lambda: self.local, stop, downwards, seconds.labels("down").observe
         )
+        self._home_assistant = HomeAssistant(settings, self._publish_retained)
         client_id = f"facewire-forwarder-{device}"
         options = partial(ConnectOptions, receive_maximum=MAX_UNACKNOWLEDGED)
         self.local = Session(
@@ -75,8 +78,12 @@ class Forwarder:
                 session_expiry_seconds=LOCAL_EXPIRY_SECONDS,
             ),
             stop,
-            on_message=self.up.forward,
-            subscriptions=[(topics.ALL_FACES, settings.mqtt_qos), (topics.ALL_STATUS, 1)],
+            on_message=self._on_local_message,
+            subscriptions=[
+                (topics.ALL_FACES, settings.mqtt_qos),
+                (topics.ALL_STATUS, 1),
+                *self._home_assistant.subscriptions,
+            ],
             on_connected=self._on_local_connected,
             # Only here: if both sessions waited for room, each would wait for acknowledgements that the other one has.
             may_receive=lambda: self.up.has_room,
@@ -114,13 +121,23 @@ class Forwarder:
         self.cloud.close()
 
     def step(self) -> None:
-        """Retry the waiting messages, check the certificate's expiry, and publish the status if it is due."""
+        """Retry the waiting messages, check the certificate's expiry, and publish what is due."""
         self.up.flush()
         self.down.flush()
         self.certificate.step()
+        self._home_assistant.step()
         age = time.monotonic() - self._last_status_at
         if age > STATUS_SECONDS:
             self._publish_status(only_if_changed=age < status.REPEAT_SECONDS)
+
+    def _on_local_message(self, message: Message) -> None:
+        if self._home_assistant.take(message):
+            self.local.acknowledge(message)
+        else:
+            self.up.forward(message)
+
+    def _publish_retained(self, topic: str, payload: bytes) -> "Future[int]":
+        return self.local.publish(topic, payload, qos=1, retain=True)
 
     def _on_cloud_connected(self) -> None:
         self._cloud_up_since = time.time()
@@ -133,6 +150,7 @@ class Forwarder:
         self._publish_status()
 
     def _on_local_connected(self) -> None:
+        self._home_assistant.on_connected()
         self._publish_status()
         self.down.restart()
 

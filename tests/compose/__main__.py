@@ -19,6 +19,7 @@ from rich.table import Table
 from demo.film import FilmMissing, pan_film
 from demo.program import ROOT
 from demo.stack import CAMERA
+from tests.aws import metadata
 from tests.compose import bases, engine
 from tests.compose.media import make_pictures
 from tests.compose.shell import Failed, as_root, attempt, run
@@ -99,6 +100,7 @@ class Trial:
         self.check_files()
         self.film()
         self.check_containers()
+        self.close_the_metadata_service()
         self.look_at_the_gallery()
         self.without_camera()
         self.revoke()
@@ -195,6 +197,25 @@ class Trial:
         require(not writable, f"{side} {name} has writable mounts of the host: {writable}")
         status, _ = attempt("docker", "exec", self.site.container(side, name), "sh", "-c", "echo > /etc/x || echo > /x")
         require(status != 0, f"{side} {name} can write to its root file system")
+
+    def close_the_metadata_service(self) -> None:
+        """With the rules for EC2, only the sink reaches a stand-in for the metadata service."""
+        with self.step("close the metadata service of EC2 to all containers but the sink") as results:
+            metadata.require_tools()
+            pids = {
+                f"{side} {name}": self.site.inspect(side, name)["State"]["Pid"]
+                for side, name in self.site.all_services()
+            }
+            with metadata.MetadataService():
+                before = metadata.who_reaches(pids)
+                metadata.close()
+                after = metadata.who_reaches(pids)
+            require({"cloud broker", "cloud enrolment", "cloud gallery"} < before, f"it is reached only by {before}")
+            # The S3 server of the trial shares the network of the sink. It does not run on EC2.
+            require(after == {"cloud s3sink", "cloud seaweedfs"}, f"it is reached by {after}")
+            results.append(
+                f"reached by {len(before)} containers without the rules, then only by {', '.join(sorted(after))}"
+            )
 
     def look_at_the_gallery(self) -> None:
         """Sign in with the password that is shown once, and read faces and devices at the published port."""

@@ -142,6 +142,7 @@ def test_a_revoked_or_replaced_code_gives_no_certificate(office: Office, record:
     record("code that was replaced, code that was revoked", ", ".join(results))
 
 
+@pytest.mark.slow
 def test_guessing_is_hopeless_and_limited(office: Office, record: Record, tmp_path: Path):
     """After ten wrong codes an address is not heard for a minute. Devices elsewhere are."""
     office.code("target-1")
@@ -161,6 +162,7 @@ def test_guessing_is_hopeless_and_limited(office: Office, record: Record, tmp_pa
     )
 
 
+@pytest.mark.slow
 def test_guessing_at_the_authority_itself_is_hopeless(office: Office, record: Record):
     """As if an intruder had taken over the enrolment service, where the limits are."""
     office.code("target-2")

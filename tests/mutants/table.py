@@ -127,6 +127,22 @@ DELIVERY_MUTANTS = (
 
 FORWARDER_MUTANTS = (
     Mutant(
+        "Home Assistant's announcement is not withdrawn",
+        (Edit("edge/forwarder/home_assistant.py", ' if self._is_on else b""', ""),),
+        "tests/home_assistant/test_announcement.py::test_it_is_withdrawn_when_it_is_switched_off",
+    ),
+    Mutant(
+        "what Home Assistant publishes is forwarded to the cloud",
+        (
+            Edit(
+                "edge/forwarder/home_assistant.py",
+                "== BIRTH\n            return True",
+                "== BIRTH\n            return False",
+            ),
+        ),
+        "tests/home_assistant/test_announcement.py::test_what_home_assistant_publishes_is_not_for_the_cloud",
+    ),
+    Mutant(
         "the forwarder acknowledges a face before the cloud broker does",
         (
             Edit(

@@ -1,0 +1,1 @@
+"""What Home Assistant makes of the announcement: its rules, as documented, and Home Assistant itself."""

@@ -1,0 +1,1 @@
+"""Alerts and dashboard, by Prometheus' own tools and by a real Prometheus that scrapes the whole chain."""
