@@ -102,13 +102,6 @@ def test_an_unreachable_stream_is_an_error_without_its_password():
     assert "hush" not in str(caught.value)
 
 
-def test_a_gstreamer_pipeline_needs_an_opencv_with_gstreamer():
-    """The wheel of OpenCV has none."""
-    with pytest.raises(ConfigurationError, match="GStreamer") as caught:
-        open_camera("gstreamer:videotestsrc ! appsink", loop=False)
-    assert caught.value.exit_code == ExitCode.NO_INPUT
-
-
 @pytest.fixture
 def network_camera() -> Iterator[NetworkCamera]:
     shades = [cv2.imencode(".jpg", np.full((48, 64, 3), shade, np.uint8))[1].tobytes() for shade in range(250)]

@@ -85,6 +85,7 @@ def test_program_list_contains_every_executable_module():
     of_benchmarks |= {"benchmarks.fleet.answers", "benchmarks.fleet.load"}
     of_other_programs = of_benchmarks | {"tests.chaos.journal", "tests.thief.attack", "tests.thief.honest"}
     of_other_programs.add("tests.home_assistant.watch")  # by the Python that has Home Assistant
+    of_other_programs.add("tests.rtsp_server")  # by the Python that has GStreamer
     assert names == {*PROGRAMS, *of_other_programs}
 
 

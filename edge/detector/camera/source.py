@@ -7,12 +7,15 @@ import cv2
 
 from edge.detector.camera.frame import Camera
 from edge.detector.camera.live import MAX_HANG_SECONDS, OPEN_SECONDS, LiveCamera
+from edge.detector.camera.pipeline import PipelineCapture, launch_arguments
 from edge.detector.camera.recorded import ImageFolder, VideoFile, printable
 from wire.errors import ConfigurationError
 from wire.exit_codes import ExitCode
 from wire.process.credentials import without_credentials
 
 GSTREAMER = "gstreamer:"
+MIN_PIPELINE_HANG_SECONDS = 2.5
+"""Minimum time without a frame before a pipeline is started again. That takes little time, unlike opening a stream."""
 _STREAM = re.compile(r"(rtsp|rtsps|rtmp|http|https|udp|tcp)://", re.IGNORECASE)
 
 
@@ -22,17 +25,18 @@ def open_camera(source: str, loop: bool) -> Camera:
     A live camera is opened later, when its frames are read.
 
     Raises:
-        ConfigurationError: there is no such device, file or folder, or OpenCV lacks GStreamer.
+        ConfigurationError: there is no such device, file or folder, or GStreamer is not installed.
     """
     name = without_credentials(source)
     if source.startswith(GSTREAMER):
-        if not re.search(r"GStreamer:\s+YES", cv2.getBuildInformation()):
-            raise ConfigurationError(
-                f"CAMERA_SOURCE is '{name}': this OpenCV is built without GStreamer; "
-                "expected a build with GStreamer, as in NVIDIA's images for the Jetson",
-                ExitCode.NO_INPUT,
-            )
-        return LiveCamera(name, lambda: cv2.VideoCapture(source.removeprefix(GSTREAMER), cv2.CAP_GSTREAMER))
+        arguments = launch_arguments(source.removeprefix(GSTREAMER), name)
+        return LiveCamera(name, lambda: PipelineCapture(arguments), min_hang_seconds=MIN_PIPELINE_HANG_SECONDS)
+    if source.lower().startswith("srt://"):
+        raise ConfigurationError(
+            f"CAMERA_SOURCE is '{name}': OpenCV is built without SRT; "
+            f"expected {GSTREAMER}srtsrc uri=<address> ! decodebin",
+            ExitCode.NO_INPUT,
+        )
     if _STREAM.match(source):
         return LiveCamera(name, lambda: _open_stream(source))
     path = Path(f"/dev/video{int(source)}" if re.fullmatch(r"\d{1,3}", source) else source)
@@ -44,7 +48,7 @@ def open_camera(source: str, loop: bool) -> Camera:
         return VideoFile(path, loop)
     raise ConfigurationError(
         f"CAMERA_SOURCE is '{printable(Path(name))}': expected an existing device, "
-        f"file or folder, an rtsp:// or http:// address, or {GSTREAMER}<pipeline>",
+        f"file or folder, an rtsp://, http://, tcp:// or udp:// address, or {GSTREAMER}<pipeline>",
         ExitCode.NO_INPUT,
     )
 
