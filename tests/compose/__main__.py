@@ -448,12 +448,11 @@ def check_with(compose: Path) -> None:
     Raises:
         Failed: it prints an error or a warning.
     """
-    edge, cloud, join = (f"docker-compose.{name}.yml" for name in ("edge", "cloud", "join"))
-    others = [f"docker-compose.{name}.yml" for name in ("jetson", "publishers", "trial")]
-    for files in ([edge], *([edge, other] for other in others), [cloud], [join]):
-        named = [word for file in files for word in ("-f", file)]
-        example = ".env.cloud.example" if files == [cloud] else ".env.edge.example"
-        required = {"JETSON_BASE": "base"}
+    for names in ("edge", "edge jetson", "edge publishers", "edge trial", "cloud", "cloud monitoring", "join"):
+        first, *_ = names.split()
+        named = [word for name in names.split() for word in ("-f", f"docker-compose.{name}.yml")]
+        example = f".env.{'cloud' if first == 'cloud' else 'edge'}.example"
+        required = dict.fromkeys(("JETSON_BASE", "GRAFANA_PASSWORD"), "x")
         command = (str(compose), *named, "--env-file", example, "config", "--quiet")
         status, stderr = attempt(*command, environ=required)
         require(status == 0 and not stderr, f"{' '.join(command)}: {stderr}")
