@@ -10,10 +10,7 @@ from playwright.sync_api import Browser, ViewportSize, expect, sync_playwright
 from demo import program
 from tests.conftest import _require_servers
 from tests.gallery.house import House
-from tests.gallery.visitor import Visitor
-
-PHONE: ViewportSize = {"width": 390, "height": 844}
-DESKTOP: ViewportSize = {"width": 1440, "height": 900}
+from tests.gallery.visitor import DESKTOP, PHONE, Visitor
 
 Visit = Callable[..., Visitor]
 

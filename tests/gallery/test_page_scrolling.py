@@ -6,7 +6,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from tests.gallery.house import House, days_ago, make_portrait
-from tests.gallery.visitor import Visitor
+from tests.gallery.visitor import PHONE, Visitor
 
 pytestmark = pytest.mark.slow
 
@@ -44,8 +44,9 @@ def to_the_end(visitor: Visitor, page: Page) -> list[int]:
     return numbers
 
 
+@pytest.mark.parametrize("size", [PHONE], ids=["phone"], indirect=True)
 def test_the_page_stays_small_through_5000_faces(visitor: Visitor):
-    """The number of tiles and of pictures in the page is bounded. Every face is there."""
+    """The number of tiles and of pictures in the page is bounded. Every face is there. A phone needs the most rows."""
     page = visitor.open(f"/?device={DEVICE}")
     numbers = to_the_end(visitor, page)
     assert max(numbers) <= MAX_TILES, numbers
