@@ -200,6 +200,20 @@ def test_a_fast_link_is_filled(sender: Sender):
     assert wide.dispatcher.underway == 64
 
 
+def test_marked_receipts_halve_what_is_under_way(sender: Sender):
+    """The cloud asks for less, although the receipts arrive as soon as before."""
+    wide = Sender(sender.outbox_path.with_name("wide.db"), window=64)
+    wide.outbox.store(make_faces(600, jpeg=FACE))
+    wide.dispatcher.on_link_up()
+    wide.dispatcher.step()
+    for is_congested in (*[False] * 8, True):
+        wide.now += 0.1
+        for face_id in wide.take_sent():
+            wide.dispatcher.on_receipt(Receipt(face_id, is_congested), "door")
+        wide.dispatcher.step()
+    assert 28 <= wide.dispatcher.underway <= 32
+
+
 def test_a_resend_waits_for_what_the_link_needs(sender: Sender):
     """At the measured rate of 400 B/s, a face of 20 kB and the one before it take longer than RESEND_AFTER."""
     sender.outbox.store(make_faces(6, jpeg=FACE))
