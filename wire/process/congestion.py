@@ -115,11 +115,11 @@ class CongestionWindow:
         """
         if flight not in self._underway:
             return
+        if is_congested:
+            self._shrink(flight, self._underway_bytes, _CONGESTION_DECREASE)
         self.lose(flight)
         if flight.is_first:
-            self._measure(flight, max(1e-6, self._clock() - flight.sent_at), is_congested)
-        elif is_congested:
-            self._shrink(flight, _CONGESTION_DECREASE)
+            self._measure(flight, max(1e-6, self._clock() - flight.sent_at), may_grow=not is_congested)
 
     def time_out(self, flight: Flight) -> None:
         """Report that no answer has come to anything that was sent since ``flight``: the window becomes small."""
@@ -136,7 +136,7 @@ class CongestionWindow:
         self._bases = (math.inf, math.inf)
         self._pair_rate, self._is_trying_three, self._has_tried_three, self._is_long_path = None, False, False, False
 
-    def _measure(self, flight: Flight, round_trip: float, is_congested: bool) -> None:
+    def _measure(self, flight: Flight, round_trip: float, *, may_grow: bool) -> None:
         now = self._clock()
         rate = flight.ahead / round_trip
         self.rate = rate if self.rate is None else self.rate + (rate - self.rate) / 8
@@ -152,10 +152,9 @@ class CongestionWindow:
             self._try_three(flight, rate)
             base = base if self._is_long_path else MAX_BASE_SECONDS
         waited = round_trip - base
-        if is_congested or waited > self._target:
-            most = _CONGESTION_DECREASE if is_congested else _DECREASE
-            self._shrink(flight, max(_MAX_DECREASE, min(most, (base + self._target) / round_trip)))
-        elif 2 * flight.ahead >= self.bytes:  # the window was the limit
+        if waited > self._target:
+            self._shrink(flight, flight.ahead, max(_MAX_DECREASE, min(_DECREASE, (base + self._target) / round_trip)))
+        elif may_grow and 2 * flight.ahead >= self.bytes:  # the window was the limit
             if waited > self._target / 2:
                 self._threshold = min(self._threshold, self.bytes)
             is_slow_start = self.bytes < self._threshold
@@ -163,10 +162,10 @@ class CongestionWindow:
         if now >= self._interval_ends_at:
             self._begin_interval(now)
 
-    def _shrink(self, flight: Flight, factor: float) -> None:
-        """Make the window smaller, at most once in a round trip, and let it grow slowly from now on."""
+    def _shrink(self, flight: Flight, used: float, factor: float) -> None:
+        """Make the window smaller than what was used of it, at most once in a round trip. Then it grows slowly."""
         if flight.sent_at >= self._reduced_at:
-            self.bytes = self._threshold = min(self.bytes, flight.ahead) * factor
+            self.bytes = self._threshold = min(self.bytes, used) * factor
             self._reduced_at = self._clock()
 
     def _try_three(self, flight: Flight, rate: float) -> None:
