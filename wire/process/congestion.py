@@ -115,11 +115,12 @@ class CongestionWindow:
         """
         if flight not in self._underway:
             return
-        if is_congested:
-            self._shrink(flight, self._underway_bytes, _CONGESTION_DECREASE)
+        used = self._underway_bytes
         self.lose(flight)
         if flight.is_first:
-            self._measure(flight, max(1e-6, self._clock() - flight.sent_at), may_grow=not is_congested)
+            self._measure(flight, max(1e-6, self._clock() - flight.sent_at), used if is_congested else None)
+        elif is_congested:
+            self._shrink(flight, used, _CONGESTION_DECREASE)
 
     def time_out(self, flight: Flight) -> None:
         """Report that no answer has come to anything that was sent since ``flight``: the window becomes small."""
@@ -136,7 +137,8 @@ class CongestionWindow:
         self._bases = (math.inf, math.inf)
         self._pair_rate, self._is_trying_three, self._has_tried_three, self._is_long_path = None, False, False, False
 
-    def _measure(self, flight: Flight, round_trip: float, *, may_grow: bool) -> None:
+    def _measure(self, flight: Flight, round_trip: float, congested: float | None) -> None:
+        """Adjust the window. ``congested``: the bytes under way if the answer says that less should be."""
         now = self._clock()
         rate = flight.ahead / round_trip
         self.rate = rate if self.rate is None else self.rate + (rate - self.rate) / 8
@@ -152,9 +154,10 @@ class CongestionWindow:
             self._try_three(flight, rate)
             base = base if self._is_long_path else MAX_BASE_SECONDS
         waited = round_trip - base
-        if waited > self._target:
-            self._shrink(flight, flight.ahead, max(_MAX_DECREASE, min(_DECREASE, (base + self._target) / round_trip)))
-        elif may_grow and 2 * flight.ahead >= self.bytes:  # the window was the limit
+        if congested is not None or waited > self._target:
+            most, used = (_DECREASE, flight.ahead) if congested is None else (_CONGESTION_DECREASE, congested)
+            self._shrink(flight, used, max(_MAX_DECREASE, min(most, (base + self._target) / round_trip)))
+        elif 2 * flight.ahead >= self.bytes:  # the window was the limit
             if waited > self._target / 2:
                 self._threshold = min(self._threshold, self.bytes)
             is_slow_start = self.bytes < self._threshold
