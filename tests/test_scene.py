@@ -15,15 +15,9 @@ from demo.film import clip, pan_film
 from edge.detector.camera.frame import Frame, Image
 from edge.detector.camera.recorded import VideoFile
 from edge.detector.model.yunet import Detection, FaceDetector
-from edge.detector.selection.best_shot import (
-    BestShotSelector,
-    Candidate,
-    face_quality,
-    frontality,
-    make_candidate,
-    sharpness,
-)
+from edge.detector.selection.best_shot import BestShotSelector, Candidate, make_candidate
 from edge.detector.selection.motion_gate import MAX_SEARCH_INTERVAL_SECONDS, MotionGate
+from edge.detector.selection.quality import face_quality, frontality, sharpness
 from edge.detector.selection.scene import WEAK_CONFIDENCE, Scene
 from edge.detector.settings import DetectorSettings
 from tests.films import OPENED_AT, render_frames

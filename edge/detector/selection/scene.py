@@ -7,8 +7,9 @@ from collections.abc import Sequence
 
 from edge.detector.camera.frame import Frame
 from edge.detector.model.yunet import Detection
-from edge.detector.selection.best_shot import BestShotSelector, Candidate, face_quality, make_candidate
+from edge.detector.selection.best_shot import BestShotSelector, Candidate, make_candidate
 from edge.detector.selection.false_positives import MIN_SINGLE_FRAME_CONFIDENCE, is_false_positive
+from edge.detector.selection.quality import face_quality
 from edge.detector.selection.tracker import Track, Tracker, appearance_of
 from edge.detector.settings import DetectorSettings
 
