@@ -152,6 +152,16 @@ def test_what_the_broker_has_to_keep_is_bounded():
     assert served[:20].count("other") >= 10
 
 
+def test_the_oldest_message_can_be_served_first():
+    """At the end, so that what is stored can be acknowledged."""
+    queue: FairQueue[str] = FairQueue()
+    queue.put("a", "1", 1)
+    fill(queue, "b", 3)
+    queue.put("a", "5", 1)
+    queue.serve_oldest_first()
+    assert serve(queue, 5) == ["1", "b0", "b1", "b2", "5"]
+
+
 def test_a_message_that_s3_does_not_accept_does_not_stop_the_others(no_jitter):
     """While it is the oldest, too."""
     queue: FairQueue[str] = FairQueue(workers=2, max_span_bytes=5)

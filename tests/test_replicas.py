@@ -198,6 +198,30 @@ def test_sinks_that_are_stopped_and_started_lose_no_picture_of_a_publisher_witho
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("group", ["s3sink", ""])
+def test_a_sink_that_is_stopped_ends_its_writes_and_acknowledges_them(cloud: Stack, group: str):
+    """It cannot store all that it has been sent. What it has stored is not stored again when it is started again."""
+    devices, each = ("jetson-1", "jetson-2", "jetson-3"), 400
+    assert [cloud.programs[name].stop() for name in SINKS[:2]] == [0, 0]
+    with TcpProxy(cloud.s3_port) as link, Peer(cloud.watch_port) as device:
+        link.latency_seconds = 0.2
+        link.mode = Mode.DELAY
+        slow = {"AWS_ENDPOINT_URL_S3": f"http://{HOST}:{link.port}", "S3_CONCURRENCY": "8"}
+        sink = cloud.start_connected(SINKS[0], SINK_GROUP=group, **slow)
+        pictures = [(name, make_jpeg(8, 8, number)) for number, name in enumerate(devices * each)]
+        for name, jpeg in pictures:
+            device.session.publish(f"devices/{name}/faces/door", jpeg, qos=1)
+        await_true(partial(has_stored_more, cloud, 20), 60, "the sink works")
+        assert sink.stop(20) == 0
+    stored = len(cloud.keys())
+    assert 0 < stored < len(pictures)
+    cloud.start_connected(SINKS[0], SINK_GROUP=group)
+    await_true(lambda: len(cloud.keys()) >= len(pictures), 60, "all are stored")
+    assert cloud.programs[SINKS[0]].stop(20) == 0
+    assert len(cloud.keys()) == len(pictures)
+
+
+@pytest.mark.slow
 def test_a_sink_from_which_s3_accepts_nothing_leaves_its_group_until_it_does(cloud: Stack):
     """The others get its share meanwhile. What it holds is stored, too."""
     with TcpProxy(cloud.s3_port) as link, Peer(cloud.watch_port, topics.ALL_DEVICES_RECEIPTS) as device:

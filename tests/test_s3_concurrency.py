@@ -124,8 +124,8 @@ class Running:
         assert self.loop is not None
         self.loop.call_soon_threadsafe(self.release.set)
 
-    def end(self) -> None:
-        self.workers.close()
+    def end(self, seconds: float = 0.0) -> None:
+        self.workers.close(seconds)
         self.thread.join(10)
         assert not self.thread.is_alive()
         assert self.has_ended
@@ -235,3 +235,21 @@ def test_work_under_way_does_not_delay_the_end():
     running.end()
     assert running.queue.count == 1
     assert not running.stop
+
+
+def test_work_under_way_may_end_within_a_time():
+    """What S3 has is acknowledged then, and is not stored again. No more work is started."""
+    running = Running(FairQueue(2), finish)
+    put(running, "1", "2", "3")
+    await_true(lambda: len(running.under_way) == 2, 10, "the first two are under way")
+    threading.Timer(0.2, running.go).start()
+    running.end(30)
+    assert running.queue.held() == ["3"]
+
+
+def test_work_that_does_not_end_within_its_time_is_cancelled():
+    running = Running(FairQueue(2), finish)
+    put(running, "1")
+    await_true(lambda: running.under_way == ["1"], 10, "it is under way")
+    running.end(0.1)
+    assert running.queue.held() == ["1"]

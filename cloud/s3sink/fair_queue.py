@@ -62,7 +62,7 @@ class FairQueue(Generic[T]):
         """All messages that are held, in the order of arrival."""
         self._size = 0
         self._arrived = self._arrived_bytes = 0
-        self._is_oldest_next = False
+        self._is_oldest_next = self._is_in_order = False
         self._taken_at = -math.inf
         self._troubled: dict[DeviceQueue[T], None] = {}
         """The queues in which messages wait to be tried again."""
@@ -153,6 +153,10 @@ class FairQueue(Generic[T]):
             self._busy += entry is not None
             return entry
 
+    def serve_oldest_first(self) -> None:
+        """Serve the messages in the order of arrival from now on, so that none that is written stays unacknowledged."""
+        self._is_in_order = True
+
     def next_due(self) -> float:
         """Return when the next message is due that waits to be tried again; infinity if there is none.
 
@@ -225,9 +229,10 @@ class FairQueue(Generic[T]):
     def _take_oldest(self, now: float) -> Entry[T] | None:
         """Return a message of the device that has the oldest one, every other time while the broker keeps too much."""
         oldest = next(iter(self._entries))
-        if self._arrived_bytes - oldest.bytes_before <= self._max_span_bytes:
+        is_span_small = self._arrived_bytes - oldest.bytes_before <= self._max_span_bytes
+        if is_span_small and not self._is_in_order:
             return None
-        self._is_oldest_next = not self._is_oldest_next
+        self._is_oldest_next = self._is_in_order or not self._is_oldest_next
         if self._is_oldest_next:
             for entry in islice(self._entries, _MAX_LOOKED_AT):
                 if not entry.is_busy and not entry.queue.failing:

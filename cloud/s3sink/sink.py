@@ -38,8 +38,11 @@ from wire.process.metrics import AGE_BUCKETS
 
 EXPIRY_CHECK_SECONDS = 60.0
 """Interval between checks of the certificate's expiry."""
-LEAVE_SECONDS = 7.0
-"""How long a sink may take to store what it has been sent when it leaves its group. Docker waits 10 s."""
+LEAVE_SECONDS = 6.0
+"""How long a sink may take to store what it has been sent when it leaves its group."""
+END_WRITES_SECONDS = 2.0
+"""How long the writes under way may take after that: what S3 has but the sink does not acknowledge is delivered again,
+and a picture of a publisher without an outbox would be stored twice. Docker waits 10 s in all."""
 UNSUBSCRIBE_SECONDS = 2.0
 MAX_HANG_STEPS = 20
 """After so many steps in which the event loop of the writes has done nothing, the process ends, to be started again."""
@@ -117,8 +120,9 @@ class Sink:
         if self._settings.sink_group:
             self._leave_group()
         else:
+            self._queue.serve_oldest_first()
             self._queue.wait_until_empty(STOP_SECONDS / 2)
-            self._workers.close()
+            self._workers.close(END_WRITES_SECONDS)
             self._session.close()
         _log.info("ended", **asdict(self.results.counts))
 
@@ -155,6 +159,7 @@ class Sink:
 
         If S3 does not accept all of them in time, the broker keeps the session with the others for this sink.
         """
+        self._queue.serve_oldest_first()
         deadline = time.monotonic() + LEAVE_SECONDS
         has_left = is_finished = False
         while not (is_finished or self._stop.failure) and (seconds := deadline - time.monotonic()) > 0:
@@ -166,7 +171,7 @@ class Sink:
             is_finished = has_left and is_empty and not self._queue.count
             has_left = True
         self._has_left = True
-        self._workers.close()
+        self._workers.close(END_WRITES_SECONDS)
         expiry = 0 if is_finished else KEPT_SECONDS if has_left else None
         self._session.close(session_expiry_seconds=expiry)
 

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import math
+import threading
 from collections.abc import Awaitable, Callable
 from typing import Generic, TypeVar
 
@@ -41,6 +42,9 @@ class Workers(Generic[T]):
         self._tasks: set[asyncio.Task[None]] = set()
         self._timer: asyncio.TimerHandle | None = None
         self._ended: asyncio.Event | None = None
+        self._patience_seconds = 0.0
+        """How long the work under way may take when no more is started."""
+        self._has_finished = threading.Event()
         self._unanswered = 0
         """How often :meth:`check` has been called since the event loop answered."""
 
@@ -68,11 +72,18 @@ class Workers(Generic[T]):
             loop.call_soon_threadsafe(self._answer)
         return self._unanswered - 1
 
-    def close(self) -> None:
-        """Start no more work, and cancel what is under way. Safe to call from any thread."""
-        if self._loop is not None and self._ended is not None:
-            with contextlib.suppress(RuntimeError):
-                self._loop.call_soon_threadsafe(self._ended.set)
+    def close(self, seconds: float = 0.0) -> None:
+        """Start no more work, wait at most ``seconds`` for what is under way, and cancel the rest.
+
+        Safe to call from any thread but that of the event loop.
+        """
+        loop, ended = self._loop, self._ended
+        if loop is None or ended is None:
+            return
+        self._patience_seconds = seconds
+        with contextlib.suppress(RuntimeError):  # the loop is closed
+            loop.call_soon_threadsafe(ended.set)
+            self._has_finished.wait(seconds)
 
     async def _main(self) -> None:
         self._ended = asyncio.Event()
@@ -81,6 +92,9 @@ class Workers(Generic[T]):
         await self._ended.wait()
         self._loop = None
         tasks = list(self._tasks)
+        if tasks and self._patience_seconds:
+            await asyncio.wait(tasks, timeout=self._patience_seconds)
+        self._has_finished.set()
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
