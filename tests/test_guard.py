@@ -354,6 +354,14 @@ class TestUnfinishedConnections:
 
 
 class TestLog:
+    def test_the_address_of_connections_that_end_before_a_connect_is_named(self, tmp_path: Path):
+        """Whoever ends them. The broker's own lines are left out where there are many."""
+        with limited(tmp_path, interval_seconds=2) as cloud:
+            for address, count in ((HOST, 12), (ELSEWHERE, 40)):
+                for _ in range(count):
+                    _open(cloud, address).close()
+            await_true(lambda: bool(log_lines(cloud, f"most from {ELSEWHERE}")), 10, "it is named")
+
     def test_text_of_a_client_cannot_forge_or_flood_the_log(self, cloud: Cloud):
         """It is cut, and what repeats is left out. At its end the broker writes what is left."""
         hostile = "\x1b[2J\x9b31m\u202e" + "x" * 5000

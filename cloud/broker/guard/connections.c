@@ -4,9 +4,9 @@
 #include <openssl/ssl.h>
 #include <stdlib.h>
 #include <string.h>
-#include <arpa/inet.h>
 #include <sys/socket.h>
 
+#include "addresses.h"
 #include "traffic.h"
 
 /* Mosquitto tells a plugin about a client only when its CONNECT is complete. OpenSSL calls these functions for each
@@ -17,9 +17,9 @@
 struct connection {
     SSL *ssl;
     double began_at;
-    unsigned char address[16]; /* an IPv4 address is mapped into IPv6 */
+    unsigned char address[ADDRESS_BYTES];
     bool has_address;
-    bool is_complete; /* the TLS handshake */
+    bool has_begun, is_complete; /* the TLS handshake */
     char *name;       /* of the client, when it is accepted */
     bool is_disconnected;
     size_t of_this_address;
@@ -30,10 +30,24 @@ struct unfinished_limits unfinished_limits = {.seconds = 30, .per_address = 32, 
 
 static struct connection *oldest, *newest;
 static size_t count;
+static struct ended_connections ended;
+static struct address_counts ended_per_address;
 static int ex_data_index = -1;
 static bool (*admits_certificate)(const X509 *certificate);
 
+static void note_end(const struct connection *connection) {
+    if (connection->name != NULL || !connection->has_begun) {
+        return;
+    }
+    ended.number++;
+    ended.by_guard += connection->is_disconnected;
+    if (connection->has_address) {
+        count_address(&ended_per_address, connection->address);
+    }
+}
+
 static void forget_connection(struct connection *connection) {
+    note_end(connection);
     *(connection->previous ? &connection->previous->next : &oldest) = connection->next;
     *(connection->next ? &connection->next->previous : &newest) = connection->previous;
     free(connection->name);
@@ -48,10 +62,35 @@ static void disconnect(struct connection *connection) {
     connection->is_disconnected = true;
 }
 
+static void find_address(struct connection *connection) {
+    struct sockaddr_storage peer;
+    socklen_t size = sizeof peer;
+    if (connection->has_address || getpeername(SSL_get_rfd(connection->ssl), (struct sockaddr *)&peer, &size) != 0) {
+        return;
+    }
+    if (peer.ss_family == AF_INET6) {
+        memcpy(connection->address, &((struct sockaddr_in6 *)&peer)->sin6_addr, 16);
+    } else if (peer.ss_family == AF_INET) {
+        memset(connection->address, 0, 10);
+        memset(connection->address + 10, 0xff, 2);
+        memcpy(connection->address + 12, &((struct sockaddr_in *)&peer)->sin_addr, 4);
+    } else {
+        return;
+    }
+    connection->has_address = true;
+}
+
 static void on_progress(const SSL *ssl, int where, int result) {
     (void)result;
     struct connection *connection = SSL_get_ex_data(ssl, ex_data_index);
-    if (!(where & SSL_CB_HANDSHAKE_DONE) || connection == NULL || connection->is_complete) {
+    if (connection == NULL || connection->is_complete) {
+        return;
+    }
+    if (!connection->has_begun) {
+        connection->has_begun = true;
+        find_address(connection);
+    }
+    if (!(where & SSL_CB_HANDSHAKE_DONE)) {
         return;
     }
     connection->is_complete = true;
@@ -112,24 +151,6 @@ void connections_close(const char *name) {
     }
 }
 
-static void find_address(struct connection *connection) {
-    struct sockaddr_storage peer;
-    socklen_t size = sizeof peer;
-    if (connection->has_address || getpeername(SSL_get_rfd(connection->ssl), (struct sockaddr *)&peer, &size) != 0) {
-        return;
-    }
-    if (peer.ss_family == AF_INET6) {
-        memcpy(connection->address, &((struct sockaddr_in6 *)&peer)->sin6_addr, 16);
-    } else if (peer.ss_family == AF_INET) {
-        memset(connection->address, 0, 10);
-        memset(connection->address + 10, 0xff, 2);
-        memcpy(connection->address + 12, &((struct sockaddr_in *)&peer)->sin_addr, 4);
-    } else {
-        return;
-    }
-    connection->has_address = true;
-}
-
 /* Whether a connection is still to be judged: it has a socket, is not accepted, and is not being disconnected. */
 static bool is_unfinished(const struct connection *connection) {
     return connection->name == NULL && !connection->is_disconnected && SSL_get_rfd(connection->ssl) >= 0;
@@ -155,17 +176,7 @@ static struct connection *find_most_frequent(void) {
     return found;
 }
 
-static void end(struct connection *connection, struct ended_connections *ended) {
-    disconnect(connection);
-    ended->number++;
-    if (connection->has_address && (ended->address[0] == '\0' || connection->of_this_address > ended->of_this_address)) {
-        bool is_ipv4 = IN6_IS_ADDR_V4MAPPED((struct in6_addr *)connection->address);
-        inet_ntop(is_ipv4 ? AF_INET : AF_INET6, connection->address + (is_ipv4 ? 12 : 0), ended->address, sizeof ended->address);
-        ended->of_this_address = connection->of_this_address;
-    }
-}
-
-void connections_enforce(struct ended_connections *ended) {
+void connections_enforce(void) {
     size_t open = 0;
     double began_before = now() - unfinished_limits.seconds;
     for (struct connection *connection = oldest; connection != NULL; connection = connection->next) {
@@ -181,11 +192,19 @@ void connections_enforce(struct ended_connections *ended) {
         }
         connection->of_this_address = are_many && connection->has_address ? count_newer(connection) : 0;
         if (connection->began_at < began_before || connection->of_this_address > unfinished_limits.per_address) {
-            end(connection, ended);
+            disconnect(connection);
             open--;
         }
     }
     for (; open > unfinished_limits.in_total; open--) {
-        end(find_most_frequent(), ended);
+        disconnect(find_most_frequent());
     }
+}
+
+struct ended_connections connections_take_ended(void) {
+    struct ended_connections taken = ended;
+    most_frequent_address(&ended_per_address, taken.address);
+    memset(&ended, 0, sizeof ended);
+    memset(&ended_per_address, 0, sizeof ended_per_address);
+    return taken;
 }

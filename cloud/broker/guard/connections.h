@@ -32,11 +32,15 @@ void connections_accept(const X509 *certificate, const char *name);
 /* Disconnects all accepted clients of a name. */
 void connections_close(const char *name);
 
+/* Disconnects the unfinished ones beyond the limits. */
+void connections_enforce(void);
+
+/* Connections that have ended while they were unfinished, whoever ended them. */
 struct ended_connections {
     size_t number;
-    char address[INET6_ADDRSTRLEN]; /* the one that had the most unfinished connections, or empty */
-    size_t of_this_address;         /* that many */
+    size_t by_guard;                /* of them */
+    char address[INET6_ADDRSTRLEN]; /* the one with the most, or empty */
 };
 
-/* Disconnects the unfinished ones beyond the limits, and adds them to "ended". */
-void connections_enforce(struct ended_connections *ended);
+/* Returns what has ended since the last call. */
+struct ended_connections connections_take_ended(void);

@@ -36,13 +36,13 @@
 #define READ_SECONDS 1.0
 #define ENFORCE_MILLISECONDS 100
 #define MAX_SUBSCRIPTIONS 16
+#define MIN_ENDED_CONNECTIONS 10 /* in one interval, from which the log names their address */
 #define MESSAGE_OVERHEAD 512 /* memory of a message in the broker without its texts, and of a property */
 #define PROPERTY_OVERHEAD 128
 
 static mosquitto_plugin_id_t *plugin;
 static char *clients_path;
 static double reread_at, enforced_at, reported_at, interval_seconds = 10;
-static struct ended_connections ended_connections;
 static bool is_list_readable = true;
 static bool is_reloading; /* since the last SIGHUP, Mosquitto has not handled packets yet */
 
@@ -244,11 +244,12 @@ static void report(void) {
                              refused[REFUSED_RATE], refused[REFUSED_CONNECT], refused[REFUSED_ID]);
     }
     clients_visit(forget);
-    if (ended_connections.number > 0) {
-        mosquitto_log_printf(MOSQ_LOG_WARNING, "guard: in %.0f s, %zu connections were ended before their CONNECT, most from %s",
-                             interval_seconds, ended_connections.number,
-                             ended_connections.address[0] ? ended_connections.address : "an unknown address");
-        memset(&ended_connections, 0, sizeof ended_connections);
+    struct ended_connections ended = connections_take_ended();
+    if (ended.by_guard > 0 || ended.number >= MIN_ENDED_CONNECTIONS) {
+        mosquitto_log_printf(MOSQ_LOG_WARNING,
+                             "guard: in %.0f s, %zu connections ended before a valid CONNECT, %zu of them by the guard, most from %s",
+                             interval_seconds, ended.number, ended.by_guard,
+                             ended.address[0] ? ended.address : "an unknown address");
     }
 }
 
@@ -280,7 +281,7 @@ static int on_tick(int event, void *data, void *unused) {
         reread_at = time;
     }
     if (time - enforced_at >= ENFORCE_MILLISECONDS / 1000.0) {
-        connections_enforce(&ended_connections);
+        connections_enforce();
         enforced_at = time;
     }
     if (time - reported_at >= interval_seconds) {
