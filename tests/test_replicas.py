@@ -206,8 +206,8 @@ def test_a_sink_that_is_stopped_ends_its_writes_and_acknowledges_them(cloud: Sta
     with TcpProxy(cloud.s3_port) as link, Peer(cloud.watch_port) as device:
         link.latency_seconds = 0.2
         link.mode = Mode.DELAY
-        slow = {"AWS_ENDPOINT_URL_S3": f"http://{HOST}:{link.port}", "S3_CONCURRENCY": "8"}
-        sink = cloud.start_connected(SINKS[0], SINK_GROUP=group, **slow)
+        url = f"http://{HOST}:{link.port}"
+        sink = cloud.start_connected(SINKS[0], SINK_GROUP=group, AWS_ENDPOINT_URL_S3=url, S3_CONCURRENCY="8")
         pictures = [(name, make_jpeg(8, 8, number)) for number, name in enumerate(devices * each)]
         for name, jpeg in pictures:
             device.session.publish(f"devices/{name}/faces/door", jpeg, qos=1)

@@ -1,6 +1,7 @@
 """The MQTT session with real brokers: the changes to paho's client, lost connections, and acknowledgements.
 
-The changes to paho are listed in ``wire/mqtt/client.py``. The tests of each are marked with its number.
+The changes to paho are listed in ``wire/mqtt/client.py`` and ``wire/mqtt/network_loop.py``. The tests of each are
+marked with its number.
 """
 
 import fcntl
@@ -28,10 +29,11 @@ from tests.cloud import Cloud, client_id_of
 from wire import topics
 from wire.errors import LinkLost, NotTrusted, Refused
 from wire.mqtt import connection, liveness
-from wire.mqtt.client import PAHO_VERSION, Client
+from wire.mqtt.client import Client
 from wire.mqtt.connect_options import ConnectOptions, Will
 from wire.mqtt.connection import NO_MATCHING_SUBSCRIBERS, SUCCESS, Connection, Message
 from wire.mqtt.endpoint import Endpoint
+from wire.mqtt.network_loop import PAHO_VERSION
 from wire.mqtt.properties import Properties
 from wire.mqtt.tls import TlsFiles, tls_problem
 from wire.process.backoff import delay_seconds

@@ -20,12 +20,12 @@ import structlog
 
 from edge.forwarder.conflation import ConflatedMessages
 from edge.forwarder.held import Held, HeldMessages, size_of
+from edge.forwarder.postponement import Postponement
 from edge.forwarder.rules import Rules
 from edge.forwarder.subscriber import Subscriber
 from wire import probe
 from wire.errors import BadMessage, Refused
 from wire.mqtt.connection import NO_MATCHING_SUBSCRIBERS, Message
-from wire.mqtt.reason_codes import NOT_AUTHORIZED, QUOTA_EXCEEDED
 from wire.mqtt.session import Session
 from wire.process.congestion import CongestionWindow
 from wire.process.lifecycle import Stop
@@ -36,10 +36,6 @@ it are dropped."""
 MAX_HELD_BYTES = 12 << 20
 """Bytes of messages beyond which nothing is received: 300 Mbit/s over a round trip of 300 ms. QoS 0 messages beyond it
 are dropped."""
-MAX_POSTPONED = 60
-"""How often a face is published again because the other broker limits the rate: for about a minute."""
-MAX_ACCEPTED_TOPICS = 64
-"""How many topics that the other broker has accepted are remembered."""
 TARGET_SECONDS = 0.5
 """How long a message may wait on the link behind others; see :class:`wire.process.congestion.CongestionWindow`."""
 
@@ -94,9 +90,8 @@ class Relay:
         self._is_pumping = False
         self._is_interrupted = False
         """A publication has failed; nothing more is published before the next :meth:`flush`."""
-        self._has_logged_no_subscriber = self._has_logged_quota = False
-        self._accepted_topics: set[str] = set()
-        """Topics of faces that the other broker has accepted."""
+        self._has_logged_no_subscriber = False
+        self._postponement = Postponement(name)
 
     @property
     def has_room(self) -> bool:
@@ -245,7 +240,7 @@ class Relay:
             error is None and done.result() == NO_MATCHING_SUBSCRIBERS and self._rules.needs_subscriber(held.message)
         )
         is_forwarded = error is None and not is_unheard
-        is_refused = isinstance(error, Refused) and not self._is_postponed(held, error)
+        is_refused = isinstance(error, Refused) and not self._postponement.covers(held, error)
         with self._idle:
             had_room = self.has_room
             if held.flight is not None:
@@ -262,8 +257,7 @@ class Relay:
         self._look_for_more(had_room)
         if is_forwarded:
             self._has_logged_no_subscriber = False
-            if held.key is not None and len(self._accepted_topics) < MAX_ACCEPTED_TOPICS:
-                self._accepted_topics.add(held.topic)
+            self._postponement.note_accepted(held)
             self.counts.forwarded += 1
             self._rules.on_forwarded(held.message)
             self._source().acknowledge(held.message)
@@ -271,25 +265,6 @@ class Relay:
         elif is_refused:
             self._refuse(held.message, str(error))
         self._pump()
-
-    def _is_postponed(self, held: Held, error: Refused) -> bool:
-        """Return whether a face is to be published again a little later, because the other broker limits the rate.
-
-        A plugin of Mosquitto 2.0 can only answer «not authorized». If faces of the topic were accepted before, that
-        means the rate. Otherwise each face that is refused would wait for its detector to send it again.
-        """
-        if held.key is None or held.postponed >= MAX_POSTPONED:
-            return False
-        is_limit = error.reason_code == QUOTA_EXCEEDED or (
-            error.reason_code == NOT_AUTHORIZED and held.topic in self._accepted_topics
-        )
-        if not is_limit:
-            return False
-        held.postponed += 1
-        if not self._has_logged_quota:
-            self._has_logged_quota = True
-            _log.warning("the broker limits the rate, waiting", relay=self._name)
-        return True
 
     def _on_probed(self, topic: str, done: "Future[int]") -> None:
         error = done.exception()

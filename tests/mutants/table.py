@@ -20,7 +20,7 @@ _ANSWERS = "cloud/s3sink/answers.py"
 _FACE = "wire/face.py"
 _TOPICS = "wire/topics.py"
 _CONNECTION = "wire/mqtt/connection.py"
-_CLIENT = "wire/mqtt/client.py"
+_NETWORK_LOOP = "wire/mqtt/network_loop.py"
 _PUBLICATIONS = "wire/mqtt/publications.py"
 _JOINING = "cloud/pki/joining.py"
 _ENROLMENT_MESSAGES = "wire/enrolment/messages.py"
@@ -198,7 +198,7 @@ MQTT_MUTANTS = (
         "the reason with which a broker ends a connection at once is lost",
         (
             Edit(
-                _CLIENT,
+                _NETWORK_LOOP,
                 "            self._handle_packets()  # the last one may be a DISCONNECT that says why\n"
                 "            raise\n",
                 "            raise\n",
@@ -276,8 +276,8 @@ MQTT_MUTANTS = (
     Mutant(
         "the client receives although there is no room",
         (
-            Edit(_CLIENT, "if self._sock is None or not self._may_receive():\n", "if self._sock is None:\n"),
-            Edit(_CLIENT, "(select.POLLIN if self._may_receive() else 0)", "select.POLLIN"),
+            Edit(_NETWORK_LOOP, "if self._sock is None or not self._may_receive():\n", "if self._sock is None:\n"),
+            Edit(_NETWORK_LOOP, "(select.POLLIN if self._may_receive() else 0)", "select.POLLIN"),
         ),
         "tests/test_forwarder.py::test_large_messages_fill_neither_process_nor_broker_while_the_cloud_is_away",
     ),
