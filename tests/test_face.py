@@ -66,6 +66,21 @@ def test_the_digest_and_the_clock_are_encoded_if_they_are_known():
     assert (decoded.sha256, decoded.clock) == (sent.sha256, sent.clock)
 
 
+@pytest.mark.parametrize(("quality", "text"), [(0.0, "0.000"), (0.41549, "0.415"), (1.0, "1.000")])
+def test_quality_is_encoded_if_it_is_known(quality: float, text: str):
+    """With three digits."""
+    sent = make_face(quality=quality)
+    assert dict(face.encode(sent).user_properties)["quality"] == text
+    assert face.decode(face.encode(sent), b"", sent.origin).quality == float(text)
+
+
+def test_a_face_of_an_older_version_has_no_quality():
+    """It is valid without."""
+    sent = make_face()
+    assert "quality" not in dict(face.encode(sent).user_properties)
+    assert face.decode(face.encode(sent), b"", sent.origin).quality is None
+
+
 def test_a_payload_without_the_digest_of_its_face_is_damaged():
     """A single changed bit is detected."""
     sent = make_face(sha256=face.digest_of(b"\xff\xd8\xff\xd9"))
@@ -119,6 +134,10 @@ def test_a_missing_attribute_is_named(name: str):
         ("confidence", "nan"),
         ("confidence", "1e-3"),
         ("confidence", "٠.٥"),
+        ("quality", "1.001"),
+        ("quality", "-0.1"),
+        ("quality", "nan"),
+        ("quality", "good"),
         ("box", "1,2,3"),
         ("box", "1,2,0,4"),
         ("box", "a,b,c,d"),

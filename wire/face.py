@@ -24,7 +24,7 @@ CONTENT_TYPE = "image/jpeg"
 _OF_CLOUDEVENTS = ("specversion", "id", "type", "source", "time")
 REQUIRED = (*_OF_CLOUDEVENTS, "confidence", "box", "landmarks", "framesize", "track", "model")
 _SIGNS_OF_METADATA = frozenset(("specversion", "id", "type", "sha256"))
-OPTIONAL = ("latitude", "longitude", "sha256", "clock")
+OPTIONAL = ("latitude", "longitude", "sha256", "clock", "quality")
 ATTRIBUTES = REQUIRED + OPTIONAL
 _ATTRIBUTES = frozenset(ATTRIBUTES)
 
@@ -89,6 +89,8 @@ class Face:
     """SHA-256 of the JPEG when the face was made, 64 hexadecimal digits. Version 0.1 made faces without it."""
     clock: str | None = None
     """How far ``captured_at`` can be trusted: None, :data:`CORRECTED` or :data:`UNKNOWN`."""
+    quality: float | None = None
+    """Quality of the picture, 0 to 1, as the detector measured it. None: made by a version without this attribute."""
 
 
 def encode(face: Face) -> Properties:
@@ -110,6 +112,8 @@ def encode(face: Face) -> Properties:
         attributes["latitude"] = f"{face.latitude:.6f}"
         attributes["longitude"] = f"{face.longitude:.6f}"
     attributes |= {name: value for name, value in (("sha256", face.sha256), ("clock", face.clock)) if value is not None}
+    if face.quality is not None:
+        attributes["quality"] = f"{face.quality:.3f}"
     return Properties(CONTENT_TYPE, face.id.encode("ascii"), tuple(attributes.items()))
 
 
@@ -166,6 +170,7 @@ def decode(properties: Properties, payload: bytes, origin: Origin) -> Face:
         longitude=_number_within(attributes, "longitude", -180, 180) if "longitude" in attributes else None,
         sha256=attributes.get("sha256"),
         clock=attributes.get("clock"),
+        quality=_number_within(attributes, "quality", 0, 1) if "quality" in attributes else None,
     )
 
 

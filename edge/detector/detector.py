@@ -173,6 +173,7 @@ class Detector:
             longitude=settings.device_longitude,
             sha256=digest_of(jpeg),
             clock=self._clock_of(candidate, captured_at),
+            quality=candidate.quality,
         )
 
     def _clock_of(self, candidate: Candidate, captured_at: datetime) -> str | None:

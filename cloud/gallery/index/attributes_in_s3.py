@@ -7,7 +7,7 @@ is not known, which is no error.
 import re
 from collections.abc import Mapping
 
-_CONFIDENCE = re.compile(r"(?:0(?:\.[0-9]{1,9})?|1(?:\.0{1,9})?)")
+_SHARE = re.compile(r"(?:0(?:\.[0-9]{1,9})?|1(?:\.0{1,9})?)")
 _TRACK = re.compile(r"[0-9]{1,9}")
 _BOX = re.compile(r"(-?[0-9]{1,6}),(-?[0-9]{1,6}),([0-9]{1,6}),([0-9]{1,6})")
 _FRAMESIZE = re.compile(r"([1-9][0-9]{0,5})x([1-9][0-9]{0,5})")
@@ -16,7 +16,13 @@ _FRAMESIZE = re.compile(r"([1-9][0-9]{0,5})x([1-9][0-9]{0,5})")
 def confidence(attributes: Mapping[str, str]) -> float | None:
     """Return the confidence, 0 to 1."""
     text = attributes.get("confidence", "")
-    return float(text) if _CONFIDENCE.fullmatch(text) else None
+    return float(text) if _SHARE.fullmatch(text) else None
+
+
+def quality(attributes: Mapping[str, str]) -> float | None:
+    """Return the quality of the picture, 0 to 1."""
+    text = attributes.get("quality", "")
+    return float(text) if _SHARE.fullmatch(text) else None
 
 
 def track(attributes: Mapping[str, str]) -> int | None:

@@ -10,7 +10,7 @@ import structlog
 
 from wire.errors import ConfigurationError
 
-VERSION = 1
+VERSION = 2
 READERS = 3
 """Number of connections that read at the same time."""
 _CACHE_KIB = 4096
@@ -19,16 +19,17 @@ CREATE TABLE source (name TEXT NOT NULL);
 CREATE TABLE cameras (number INTEGER PRIMARY KEY, device TEXT NOT NULL, camera TEXT NOT NULL, UNIQUE (device, camera));
 CREATE TABLE faces (
     seq INTEGER PRIMARY KEY, camera INTEGER NOT NULL, tail BLOB NOT NULL,
-    confidence INTEGER, track INTEGER, geometry BLOB
+    confidence INTEGER, track INTEGER, geometry BLOB, quality INTEGER
 );
 -- Each index ends with seq, so faces of a camera, or of a track, are in the order of time.
 CREATE INDEX of_camera ON faces (camera);
 CREATE INDEX of_track ON faces (camera, track) WHERE track IS NOT NULL;
 CREATE INDEX undescribed ON faces (camera) WHERE confidence IS NULL;
--- Number of faces per camera, quarter of an hour and confidence in steps of 0.05.
+-- Number of faces per camera, quarter of an hour, confidence in steps of 0.05 and quality in steps of 0.1.
 CREATE TABLE counts (
-    camera INTEGER NOT NULL, quarter INTEGER NOT NULL, band INTEGER NOT NULL, count INTEGER NOT NULL,
-    PRIMARY KEY (camera, quarter, band)
+    camera INTEGER NOT NULL, quarter INTEGER NOT NULL, band INTEGER NOT NULL, grade INTEGER NOT NULL,
+    count INTEGER NOT NULL,
+    PRIMARY KEY (camera, quarter, band, grade)
 ) WITHOUT ROWID;
 """
 

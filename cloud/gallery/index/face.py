@@ -27,6 +27,8 @@ class IndexedFace:
     """x, y, width, height in pixels of the frame."""
     framesize: tuple[int, int] | None = None
     """Width and height of the frame in pixels."""
+    quality: float | None = None
+    """Of the picture, 0 to 1. None: an older detector, a picture of another publisher, or not known yet."""
 
     @property
     def captured_ms(self) -> int:
@@ -56,6 +58,7 @@ class IndexedFace:
             track=attributes_in_s3.track(known),
             box=attributes_in_s3.box(known),
             framesize=attributes_in_s3.framesize(known),
+            quality=attributes_in_s3.quality(known),
         )
 
 

@@ -12,6 +12,8 @@ QUARTERS = 96
 """Quarters of an hour in a day."""
 BANDS = 20
 """Steps of the least confidence."""
+GRADES = 10
+"""Steps of the least quality."""
 _QUARTER = timedelta(minutes=15)
 
 
@@ -33,10 +35,12 @@ class Filters:
     the time goes over midnight."""
     confidence: float = 0.0
     """The least confidence, a multiple of 0.05. With 0, pictures without a confidence are shown, too."""
+    quality: float = 0.0
+    """The least quality, a multiple of 0.1. With 0, pictures without a quality are shown, too."""
 
     @classmethod
     def parse(cls, query: Mapping[str, str]) -> Self:
-        """Parse the parameters ``device``, ``camera``, ``day``, ``from``, ``to`` and ``confidence``.
+        """Parse the parameters ``device``, ``camera``, ``day``, ``from``, ``to``, ``confidence`` and ``quality``.
 
         Raises:
             BadQuery: one of them is not valid. Others are ignored.
@@ -47,7 +51,8 @@ class Filters:
             day=_day(query),
             first_quarter=_quarter(query, "from", 0),
             last_quarter=_quarter(query, "to", QUARTERS),
-            confidence=_confidence(query),
+            confidence=_least(query, "confidence", BANDS),
+            quality=_least(query, "quality", GRADES),
         )
 
     def query(self) -> dict[str, str]:
@@ -59,6 +64,7 @@ class Filters:
             "from": _clock(self.first_quarter) if self.first_quarter else None,
             "to": _clock(self.last_quarter) if self.last_quarter != QUARTERS else None,
             "confidence": f"{self.confidence:.2f}" if self.confidence else None,
+            "quality": f"{self.quality:.1f}" if self.quality else None,
         }
         return {name: value for name, value in found.items() if value}
 
@@ -66,6 +72,11 @@ class Filters:
     def band(self) -> int:
         """The least confidence in steps of 0.05; 0 if every face is shown."""
         return round(self.confidence * BANDS)
+
+    @property
+    def grade(self) -> int:
+        """The least quality in steps of 0.1; 0 if every face is shown."""
+        return round(self.quality * GRADES)
 
     @property
     def has_time_of_day(self) -> bool:
@@ -135,14 +146,15 @@ def _quarter(query: Mapping[str, str], parameter: str, default: int) -> int:
     raise BadQuery(f"{parameter} is {text[:80]!r}: expected a quarter of an hour from 00:00 to 24:00, such as 18:15")
 
 
-def _confidence(query: Mapping[str, str]) -> float:
-    text = query.get("confidence")
+def _least(query: Mapping[str, str], parameter: str, count: int) -> float:
+    """Return a number from 0 to 1 that is a multiple of 1 / ``count``; 0 by default."""
+    text = query.get(parameter)
     if not text:
         return 0.0
     try:
-        steps = float(text) * BANDS
-        if len(text) <= 8 and text.isascii() and 0 <= steps <= BANDS and abs(steps - round(steps)) < 1e-6:
-            return round(steps) / BANDS
+        steps = float(text) * count
+        if len(text) <= 8 and text.isascii() and 0 <= steps <= count and abs(steps - round(steps)) < 1e-6:
+            return round(steps) / count
     except (ValueError, OverflowError):
         pass
-    raise BadQuery(f"confidence is {text[:80]!r}: expected a number from 0 to 1 in steps of 0.05")
+    raise BadQuery(f"{parameter} is {text[:80]!r}: expected a number from 0 to 1 in steps of {1 / count:.3g}")

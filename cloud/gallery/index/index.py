@@ -66,7 +66,7 @@ class Index:
         Raises:
             sqlite3.Error: the file cannot be written.
         """
-        new, counts = [], Counter[tuple[int, int, int]]()
+        new, counts = [], Counter[tuple[int, int, int, int]]()
         with self._lock, self._transaction():
             for face in faces:
                 camera = self._number_of(face.origin)
@@ -79,7 +79,7 @@ class Index:
                     counts[_count_key(found)] -= 1
                 row = pack(face, seq, camera, described=described)
                 counts[_count_key(row)] += 1
-                self._database.writer.execute("INSERT OR REPLACE INTO faces VALUES (?, ?, ?, ?, ?, ?)", row)
+                self._database.writer.execute("INSERT OR REPLACE INTO faces VALUES (?, ?, ?, ?, ?, ?, ?)", row)
             self._count_up(counts)
         self._count += len(new)
         if described:
@@ -88,7 +88,7 @@ class Index:
 
     def remove(self, names: Iterable[Name]) -> int:
         """Remove faces, and return how many of them were known."""
-        names, removed, counts = list(names), 0, Counter[tuple[int, int, int]]()
+        names, removed, counts = list(names), 0, Counter[tuple[int, int, int, int]]()
         with self._lock, self._transaction():
             for origin, face_id in names:
                 camera = self._cameras.get(origin)
@@ -244,15 +244,15 @@ class Index:
             seq = seq + 1 if seq + 1 < end else first
         return None, seq
 
-    def _count_up(self, changes: Counter[tuple[int, int, int]]) -> None:
+    def _count_up(self, changes: Counter[tuple[int, int, int, int]]) -> None:
         self._database.writer.executemany(
-            "INSERT INTO counts VALUES (?, ?, ?, ?) "
-            "ON CONFLICT (camera, quarter, band) DO UPDATE SET count = count + excluded.count",
+            "INSERT INTO counts VALUES (?, ?, ?, ?, ?) "
+            "ON CONFLICT (camera, quarter, band, grade) DO UPDATE SET count = count + excluded.count",
             [(*key, change) for key, change in changes.items() if change],
         )
         emptied = [key for key, change in changes.items() if change < 0]
         self._database.writer.executemany(
-            "DELETE FROM counts WHERE camera = ? AND quarter = ? AND band = ? AND count = 0", emptied
+            "DELETE FROM counts WHERE camera = ? AND quarter = ? AND band = ? AND grade = ? AND count = 0", emptied
         )
 
     def _remember(self, names: Iterable[Name]) -> None:
@@ -285,7 +285,8 @@ class _Transaction:
                 self._writer.execute("ROLLBACK")
 
 
-def _count_key(row: Row) -> tuple[int, int, int]:
-    seq, camera, _, confidence, *_ = row
+def _count_key(row: Row) -> tuple[int, int, int, int]:
+    seq, camera, _, confidence, _, _, quality = row
     band = -1 if confidence in (None, NO_CONFIDENCE) else min(20, (confidence or 0) // 50)
-    return camera, ms_of(seq) // QUARTER_MS, band
+    grade = -1 if quality is None else quality // 100
+    return camera, ms_of(seq) // QUARTER_MS, band, grade

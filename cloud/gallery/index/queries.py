@@ -23,6 +23,8 @@ _SCAN = 2_000
 _QUARTER_SECONDS = 900
 _GAP = MAX_GAP_MS << TAIL_BITS
 _END = (1 << 63) - 1
+_MATCHES = "coalesce(confidence, -1) >= ? AND coalesce(quality, -1) >= ?"
+"""The condition of the least confidence and quality."""
 
 
 def parse_cursor(text: str | None) -> int:
@@ -46,7 +48,8 @@ class Query:
     ) -> None:
         self._connection, self._cameras, self._filters, self._zone = connection, cameras, filters, zone
         self._every_camera = filters.device is None and filters.camera is None
-        self._confidence = round(filters.confidence * 1000)
+        self._confidence = round(filters.confidence * 1000) or -1
+        self._quality = round(filters.quality * 1000) or -1
 
     def page(self, before: int, limit: int, *, stacked: bool) -> Page:
         """Return at most ``limit`` tiles of faces before a number."""
@@ -81,8 +84,8 @@ class Query:
 
     def days(self) -> list[tuple[date, int]]:
         """Return the days that have faces with their number, newest first."""
-        statement = "SELECT quarter, sum(count) FROM counts WHERE band >= ?"
-        parameters = [self._filters.band or -1]
+        statement = "SELECT quarter, sum(count) FROM counts WHERE band >= ? AND grade >= ?"
+        parameters = [self._filters.band or -1, self._filters.grade or -1]
         if not self._every_camera:
             statement += f" AND camera IN ({', '.join('?' * len(self._cameras))})"
             parameters += self._cameras
@@ -110,10 +113,9 @@ class Query:
         camera = f"AND camera IN ({', '.join(map(str, self._cameras))})"
         statement = (
             f"SELECT {COLUMNS} FROM (SELECT * FROM faces WHERE seq > ? ORDER BY seq LIMIT {MAX_SCANNED}) "
-            f"WHERE coalesce(confidence, -1) >= ? {camera} ORDER BY seq"
+            f"WHERE {_MATCHES} {camera} ORDER BY seq"
         )
-        least = self._confidence or -1
-        for row in self._connection.execute(statement, (seq, least)):
+        for row in self._connection.execute(statement, (seq, self._confidence, self._quality)):
             day, quarter = _local(ms_of(row[0]) // 1000 // _QUARTER_SECONDS, self._zone)
             if self._filters.day in (None, day) and self._filters.includes_quarter(quarter):
                 return self._face(row)
@@ -147,35 +149,35 @@ class Query:
 
     def _scan(self, first: int, end: int, limit: int) -> tuple[list[Row], int]:
         """Return matching faces of a range, newest first, and the number down to which all have been looked at."""
-        least = self._confidence or None
         if self._every_camera:
-            return self._scan_some("", (), first, end, least)
+            return self._scan_some("", (), first, end)
         rows: list[Row] = []
         reached = first
         for camera in self._cameras:
-            found, down_to = self._scan_some("camera = ? AND ", (camera,), first, end, least)
+            found, down_to = self._scan_some("camera = ? AND ", (camera,), first, end)
             rows += found
             reached = max(reached, down_to)
         return sorted((row for row in rows if row[0] >= reached), key=lambda row: -row[0]), reached
 
-    def _scan_some(
-        self, condition: str, parameters: tuple[int, ...], first: int, end: int, least: int | None
-    ) -> tuple[list[Row], int]:
+    def _scan_some(self, condition: str, parameters: tuple[int, ...], first: int, end: int) -> tuple[list[Row], int]:
         statement = f"SELECT {COLUMNS} FROM faces WHERE {condition}seq >= ? AND seq < ? ORDER BY seq DESC LIMIT {_SCAN}"
         rows: list[Row] = self._connection.execute(statement, (*parameters, first, end)).fetchall()
         reached = first if len(rows) < _SCAN else rows[-1][0]
-        if least is None:
-            return rows, reached
-        return [row for row in rows if row[3] is not None and row[3] >= least], reached
+        return [row for row in rows if self._matches(row)], reached
+
+    def _matches(self, row: Row) -> bool:
+        """Return whether a face has the least confidence and quality."""
+        confidence, quality = (-1 if value is None else value for value in (row[3], row[6]))
+        return confidence >= self._confidence and quality >= self._quality
 
     def _skip(self, first: int, end: int) -> int:
         """Return a number below ``end`` down to which no face matches, by the counts."""
         if end <= first:
             return end
         newest = self._connection.execute(
-            f"SELECT max(quarter) FROM counts WHERE quarter <= ? AND band >= ? "
+            f"SELECT max(quarter) FROM counts WHERE quarter <= ? AND band >= ? AND grade >= ? "
             f"AND camera IN ({', '.join(map(str, self._cameras))})",
-            (ms_of(end) // 1000 // _QUARTER_SECONDS, self._filters.band or -1),
+            (ms_of(end) // 1000 // _QUARTER_SECONDS, self._filters.band or -1, self._filters.grade or -1),
         ).fetchone()[0]
         if newest is None:
             return first
@@ -183,13 +185,12 @@ class Query:
 
     def _is_newest(self, row: Row, end: int) -> bool:
         """Return whether no later face of the filters belongs to the same visit."""
-        seq, camera, _, _, track, _ = row
+        seq, camera, _, _, track, *_ = row
         if track is None:
             return True
         later = self._connection.execute(
-            "SELECT 1 FROM faces WHERE camera = ? AND track = ? AND seq > ? AND seq < ? "
-            "AND coalesce(confidence, -1) >= ? LIMIT 1",
-            (camera, track, seq, min(end, seq + _GAP), self._confidence or -1),
+            f"SELECT 1 FROM faces WHERE camera = ? AND track = ? AND seq > ? AND seq < ? AND {_MATCHES} LIMIT 1",
+            (camera, track, seq, min(end, seq + _GAP), self._confidence, self._quality),
         )
         return later.fetchone() is None
 
@@ -200,17 +201,18 @@ class Query:
         chain = self._chain(row[1], row[4], first, row[0] + 1, "DESC", face.captured_ms)
         rows = list(islice(chain, MAX_COUNT))
         pictures = [face, *(self._face(one) for one in rows[1:])]
-        best = max(pictures, key=lambda picture: (picture.confidence or 0.0, picture.size))
+        best = max(pictures, key=lambda picture: (picture.quality or 0.0, picture.confidence or 0.0, picture.size))
         return Tile(face, len(pictures), best, ms_of(rows[-1][0]))
 
     def _chain(self, camera: int, track: int, first: int, end: int, order: str, ms: int) -> Iterator[Row]:
         """Yield the faces of a track in a range until there is a gap, from the time ``ms`` on."""
         statement = (
             f"SELECT {COLUMNS} FROM faces WHERE camera = ? AND track = ? AND seq >= ? AND seq < ? "
-            f"AND coalesce(confidence, -1) >= ? ORDER BY seq {order}"
+            f"AND {_MATCHES} ORDER BY seq {order}"
         )
+        least = (self._confidence, self._quality)
         row: Row
-        for row in self._connection.execute(statement, (camera, track, first, end, self._confidence or -1)):
+        for row in self._connection.execute(statement, (camera, track, first, end, *least)):
             if abs(ms_of(row[0]) - ms) > MAX_GAP_MS:
                 return
             ms = ms_of(row[0])

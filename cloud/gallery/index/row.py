@@ -15,8 +15,8 @@ UNDESCRIBED = None
 """The confidence of a face whose attributes have not been read."""
 NO_CONFIDENCE = -1
 """The confidence of a picture that has none."""
-COLUMNS = "seq, camera, tail, confidence, track, geometry"
-Row = tuple[int, int, bytes, int | None, int | None, bytes | None]
+COLUMNS = "seq, camera, tail, confidence, track, geometry, quality"
+Row = tuple[int, int, bytes, int | None, int | None, bytes | None, int | None]
 """The values of :data:`COLUMNS`."""
 _GEOMETRY = struct.Struct("<iiHHHH")
 _MAX_SIDE = 0xFFFF
@@ -50,12 +50,13 @@ def pack(face: IndexedFace, seq: int, camera: int, *, described: bool) -> Row:
     geometry = None
     if face.box is not None and face.framesize is not None and max(*face.box[2:], *face.framesize) <= _MAX_SIDE:
         geometry = _GEOMETRY.pack(*face.box, *face.framesize)
-    return seq, camera, tail_of(face.id), confidence, face.track, geometry
+    quality = None if face.quality is None else round(face.quality * 1000)
+    return seq, camera, tail_of(face.id), confidence, face.track, geometry, quality
 
 
 def unpack(row: Row, origin: Origin) -> IndexedFace:
     """Return the face in a row with all columns."""
-    seq, _, tail, confidence, track, geometry = row
+    seq, _, tail, confidence, track, geometry, quality = row
     x, y, width, height, frame_width, frame_height = (None,) * 6 if geometry is None else _GEOMETRY.unpack(geometry)
     return IndexedFace(
         origin,
@@ -64,6 +65,7 @@ def unpack(row: Row, origin: Origin) -> IndexedFace:
         track=track,
         box=None if geometry is None else (x, y, width, height),
         framesize=None if geometry is None else (frame_width, frame_height),
+        quality=None if quality is None else quality / 1000,
     )
 
 

@@ -35,6 +35,7 @@ def of_face(shown: IndexedFace) -> dict[str, Any]:
         "track": shown.track,
         "box": shown.box,
         "framesize": shown.framesize,
+        "quality": shown.quality,
     }
 
 
@@ -43,7 +44,7 @@ def of_tile(tile: Tile) -> dict[str, Any]:
     return {
         **of_face(tile.face),
         "count": tile.count,
-        "best": {"id": tile.best.id, "confidence": tile.best.confidence},
+        "best": {"id": tile.best.id, "confidence": tile.best.confidence, "quality": tile.best.quality},
         "first": of_time(tile.first_ms),
     }
 

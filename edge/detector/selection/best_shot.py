@@ -25,7 +25,7 @@ class Candidate:
     track: int
     """Number of the face's track."""
     quality: float
-    """0 to 1, for comparison with other pictures of the same face."""
+    """0 to 1, for comparison with other pictures of the same face, and sent with the face."""
     is_clock_set: bool = True
     """Whether the machine's wall clock was set when the frame was captured."""
 

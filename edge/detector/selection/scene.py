@@ -9,7 +9,7 @@ from edge.detector.camera.frame import Frame
 from edge.detector.model.yunet import Detection
 from edge.detector.selection.best_shot import BestShotSelector, Candidate, make_candidate
 from edge.detector.selection.false_positives import MIN_SINGLE_FRAME_CONFIDENCE, is_false_positive
-from edge.detector.selection.quality import face_quality
+from edge.detector.selection.quality import Box, face_quality
 from edge.detector.selection.tracker import Track, Tracker, appearance_of
 from edge.detector.settings import DetectorSettings
 
@@ -79,13 +79,13 @@ class Scene:
         return [
             candidate
             for detection, track in zip(strong, tracks, strict=True)
-            for candidate in self._select(frame, detection, track)
+            for candidate in self._select(frame, detection, track, boxes)
         ]
 
-    def _select(self, frame: Frame, detection: Detection, track: Track) -> list[Candidate]:
+    def _select(self, frame: Frame, detection: Detection, track: Track, boxes: Sequence[Box]) -> list[Candidate]:
         """Offer the picture of one detection for selection, and return it if it is to be sent at once."""
         margin, number = self._settings.face_margin, track.number
-        quality = 0.0 if self._sends_all else face_quality(frame.image, detection)
+        quality = face_quality(frame.image, detection, boxes)
         needs_second_frame = not self._sends_all and detection.confidence < MIN_SINGLE_FRAME_CONFIDENCE
         if needs_second_frame and track.sightings == 1:
             self._unconfirmed[number] = make_candidate(frame, detection, number, margin, quality)
