@@ -59,6 +59,7 @@ PROGRAMS: dict[str, type[Settings] | None] = {
     "benchmarks.gallery": None,
     "benchmarks.outbox": None,
     "benchmarks.pipeline": None,
+    "benchmarks.quality": None,
     "benchmarks.sink": None,
     "benchmarks.sinks": None,
     "benchmarks.startup": None,

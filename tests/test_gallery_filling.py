@@ -244,7 +244,7 @@ def test_the_sink_announces_what_it_has_stored(servers: Stack, stack: Stack, tmp
     )
     announcements.start()
     await_true(lambda: announcements.connected, 10, "the gallery is connected")
-    seen = make_face(jpeg=JPEG)
+    seen = make_face(jpeg=JPEG, quality=0.415)
     with Peer(stack.watch_port, "devices/+/receipts/+", "devices/+/stored/+") as peer:
         topic = "devices/jetson-1/faces/door"
         peer.session.publish(topic, JPEG, qos=1, properties=face.encode(seen)).result(10)
@@ -256,6 +256,7 @@ def test_the_sink_announces_what_it_has_stored(servers: Stack, stack: Stack, tmp
         assert {one.id for one in found} == {key[-40:-4] for key in stack.keys("faces/device=")}
         (shown,) = [one for one in found if one.id == seen.id]
         assert (shown.confidence, shown.track, shown.box, shown.framesize) == (0.934, 17, seen.box, seen.framesize)
+        assert shown.quality == 0.415
         bad = [("faces/x", DOOR), (keys.of_id("faces", DOOR, seen.id), Origin("jetson-2", "door"))]
         for key, origin in bad:
             payload, properties = stored.encode(key, {})

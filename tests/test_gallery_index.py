@@ -40,7 +40,8 @@ def make_many(count: int, seed: int = 1) -> list[IndexedFace]:
             found.append(IndexedFace(origin, face.id_from_hash(at, chance.randbytes(10))))
         else:
             confidence = chance.randrange(700, 1001) / 1000
-            found.append(make_indexed(at, origin, confidence=confidence, track=chance.randrange(4)))
+            quality = chance.choice([None, chance.randrange(1001) / 1000])  # None: an older detector
+            found.append(make_indexed(at, origin, confidence=confidence, quality=quality, track=chance.randrange(4)))
     return found
 
 
@@ -63,6 +64,9 @@ FILTERS = [
     Filters(confidence=0.85),
     Filters(confidence=1.0),
     Filters(device="jetson-1", confidence=0.95, first_quarter=88),
+    Filters(quality=0.3),
+    Filters(quality=1.0),
+    Filters(camera="door", confidence=0.85, quality=0.5, last_quarter=60),
 ]
 
 
@@ -75,6 +79,7 @@ def matches(seen: IndexedFace, filters: Filters) -> bool:
         and filters.day in (None, local.date())
         and filters.includes_quarter(local.hour * 4 + local.minute // 15)
         and (not filters.confidence or (seen.confidence or 0) >= filters.confidence)
+        and (not filters.quality or (seen.quality or 0) >= filters.quality)
     )
 
 
@@ -150,7 +155,9 @@ def test_visits_are_those_of_a_simple_model(index: Index, filters: Filters):
         assert len(shown) == tile.count
         assert shown[0] == tile.face
         assert shown[-1].captured_ms == tile.first_ms
-        assert tile.best.confidence == max((one.confidence or 0 for one in shown), default=0) or tile.face.track is None
+        assert tile.best.quality == max((one.quality or 0 for one in shown), default=0) or not any(
+            one.quality for one in shown
+        )
     assert expected.keys() == {tile.face.captured_ms for tile in tiles}
 
 
@@ -171,6 +178,21 @@ def test_a_long_walk_ends_although_nothing_matches(index: Index):
     index.add([rare])
     assert [tile.face for tile in walk(index, Filters(confidence=1.0), stacked=True)] == [rare]
     assert not walk(index, Filters(confidence=0.95, device="nobody"), stacked=True)
+
+
+def test_the_best_picture_of_a_visit_is_the_one_with_the_highest_quality(index: Index):
+    """Without qualities, the one with the highest confidence."""
+    scores = [(0.9, 0.2), (0.8, 0.4), (0.95, 0.3)]
+    index.add(
+        make_indexed(START + timedelta(seconds=second), confidence=confidence, quality=quality)
+        for second, (confidence, quality) in enumerate(scores)
+    )
+    index.add(
+        make_indexed(START + timedelta(seconds=second), track=2, confidence=confidence)
+        for second, (confidence, _) in enumerate(scores)
+    )
+    bests = {tile.face.track: tile.best for tile in walk(index, Filters(), stacked=True)}
+    assert (bests[1].quality, bests[2].confidence) == (0.4, 0.95)
 
 
 def test_faces_that_were_only_listed_are_described_once(index: Index):
@@ -261,6 +283,7 @@ def test_an_index_is_kept_over_a_restart(tmp_path: Path):
         ({"confidence": "nan"}, "confidence is 'nan': expected a number from 0 to 1"),
         ({"confidence": "1e999"}, "expected a number"),
         ({"confidence": "0.87"}, "in steps of 0.05"),
+        ({"quality": "0.35"}, "quality is '0.35': expected a number from 0 to 1 in steps of 0.1"),
     ],
 )
 def test_a_bad_filter_is_named_in_one_line(query: dict[str, str], expected: str):

@@ -62,6 +62,29 @@ def test_least_confidence_filters(house: House, visitor: Visitor):
     expect(page).to_have_url(re.compile("confidence=0.95"))
 
 
+def test_least_quality_filters(house: House, visitor: Visitor, device: str):
+    """Also with a least confidence, by the slider and in the address. A face without a quality has the least one."""
+    given = {1: 0.12, 2: 0.35, 3: 0.62, 4: None}
+    house.publish(*(make_portrait(i, days_ago(1, 5 + i), device, quality=value) for i, value in given.items()))
+    page = visitor.see(device, 4)
+    visitor.show_filters()
+    slider = page.locator("input[name=quality]")
+    expect(page.locator("#quality-words")).to_have_text("any")
+    slider.fill("0.3")
+    expect(page.locator(".tile")).to_have_count(2)
+    expect(page.locator("#quality-words")).to_have_text("30 %")
+    expect(page).to_have_url(re.compile(r"quality=0\.3"))
+    slider.press("ArrowRight")
+    expect(page.locator(".tile")).to_have_count(1)
+    page.reload()
+    expect(page.locator(".tile")).to_have_count(1)
+    expect(page.locator("input[name=quality]")).to_have_value("0.4")
+    house.publish(
+        make_portrait(5, days_ago(0, 0), device, quality=0.39), make_portrait(6, days_ago(0, 0), device, quality=0.4)
+    )
+    expect(page.locator(".tile")).to_have_count(2)
+
+
 def test_time_of_day_filters_in_the_zone_of_the_gallery(house: House, visitor: Visitor):
     """The browser's own zone does not matter. A range may span midnight."""
     furnish(house, "f-one")

@@ -19,7 +19,7 @@ pytestmark = pytest.mark.slow
 def publish_three(house: House, device: str) -> list[Face]:
     """Publish three faces, newest first."""
     noon = days_ago(1)
-    made = [make_portrait(i, noon - timedelta(minutes=10 * i), device) for i in range(1, 4)]
+    made = [make_portrait(i, noon - timedelta(minutes=10 * i), device, quality=0.415) for i in range(1, 4)]
     house.publish(*made)
     return made
 
@@ -30,7 +30,7 @@ def link(face: Face) -> str:
 
 
 def test_a_click_opens_the_picture_with_its_attributes_in_words(house: House, visitor: Visitor, device: str):
-    """Time in the zone of the gallery, confidence, size, model and id."""
+    """Time in the zone of the gallery, confidence, quality, size, model and id."""
     face = publish_three(house, device)[1]
     page = visitor.see(device, 3)
     page.locator(".tile-link").nth(1).click()
@@ -46,6 +46,7 @@ def test_a_click_opens_the_picture_with_its_attributes_in_words(house: House, vi
         "door",
         device,
         f"{face.confidence * 100:.1f} %",
+        "41.5 %: sharp, well exposed",
         face.model,
         face.id,
     ):
@@ -197,6 +198,7 @@ def test_a_plain_picture_of_another_publisher_is_shown(house: House, visitor: Vi
             "sha256",
             "latitude",
             "longitude",
+            "quality",
         )
     )
     house.put(face, b"", **nothing)

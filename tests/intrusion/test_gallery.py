@@ -457,7 +457,7 @@ def test_tricks_in_filters(gallery: Gallery, record: Record):
         "NaN",
     )
     count = 0
-    for name in ("device", "camera", "day", "from", "to", "confidence", "before", "limit", "single", "face"):
+    for name in ("device", "camera", "day", "from", "to", "confidence", "quality", "before", "limit", "single", "face"):
         for value in values:
             for path in ("/api/faces", "/api/days"):
                 answer = gallery.raw(f"GET {path}?{name}={value} HTTP/1.1")

@@ -42,7 +42,7 @@ _FULL_SIZE_PIXELS = 112.0
 """Shorter side of a face from which size no longer improves quality: face recognition uses this input size."""
 _TRUNCATED_FACTOR = 0.5
 """Factor for a face that is cut off by the edge of the frame."""
-_CONFIDENCE_EXPONENT = 4
+_CONFIDENCE_EXPONENT = 5
 """Weight of the score. The scores of one face differ little; lower ones mean that it is turned, blurred or covered."""
 _MIN_POSE = 0.2
 _LEVEL_NOSE_HEIGHT = (0.38, 0.54)

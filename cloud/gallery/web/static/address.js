@@ -1,6 +1,6 @@
 // The address of the page: its filters, and the face that is open. A link shows the same.
 
-const FILTERS = ["device", "camera", "day", "from", "to", "confidence"];
+const FILTERS = ["device", "camera", "day", "from", "to", "confidence", "quality"];
 const ALL = [...FILTERS, "single", "face"];
 
 /** The parameters of the address that the page knows. */

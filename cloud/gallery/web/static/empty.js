@@ -27,7 +27,7 @@ export function showEmpty({ isEmpty, filters, isFilling }) {
   byId("empty-clear").hidden = filters === 0;
   byId("empty-devices").hidden = filters > 0;
   if (filters > 0) {
-    say("No faces for these filters", "Choose another day, a longer time of day, or a lower confidence.");
+    say("No faces for these filters", "Choose another day, a longer time of day, or a lower confidence or quality.");
   } else if (isFilling) {
     say("Reading what is in S3", "The faces appear here as they are found.");
   } else {

@@ -72,7 +72,7 @@ export class Feed {
 
   /** Add a new face. Return the tile in which it was stacked, true for a new tile, false if it is not shown. */
   add(face, atTop) {
-    const one = tileOf({ ...face, count: 1, best: { id: face.id, confidence: face.confidence }, first: face.time });
+    const one = tileOf({ ...face, count: 1, best: { id: face.id, confidence: face.confidence, quality: face.quality }, first: face.time });
     if (this.seen.has(face.id) || !matches(face, one.ms, this.view)) return false;
     const visit = this.view.single ? null : this.visitOf(one);
     if (!visit && this.isBelow(one)) return false;
@@ -121,7 +121,7 @@ export class Feed {
       this.tiles = this.tiles.filter((one) => one !== tile);
       return;
     }
-    const best = faces.reduce((a, b) => ((b.confidence ?? 0) > (a.confidence ?? 0) ? b : a));
+    const best = faces.reduce((a, b) => (isBetter(b, a) ? b : a));
     const { day, orderMs } = tile; // it stays where it is
     Object.assign(tile, tileOf({ ...faces[0], count: faces.length, best, first: faces.at(-1).time }), { day, orderMs });
   }
@@ -155,7 +155,13 @@ function stack(tile, one) {
   tile.count += 1;
   tile.firstMs = Math.min(tile.firstMs, one.ms);
   if (one.ms > tile.ms) Object.assign(tile, { ms: one.ms, id: one.id, time: one.time });
-  if ((one.confidence ?? 0) > (tile.best.confidence ?? 0)) tile.best = one.best;
+  if (isBetter(one, tile.best)) tile.best = one.best;
+}
+
+/** By quality, then by confidence: the server applies the same rule. */
+function isBetter(one, other) {
+  const difference = (one.quality ?? 0) - (other.quality ?? 0);
+  return difference > 0 || (difference === 0 && (one.confidence ?? 0) > (other.confidence ?? 0));
 }
 
 function isWithin(tile, name) {

@@ -4,6 +4,7 @@ import { countFilters } from "./address.js";
 import { byId, make } from "./page.js";
 
 const QUARTERS = 96;
+const SHARES = ["confidence", "quality"];
 
 export class FilterForm {
   constructor(onChange) {
@@ -13,7 +14,7 @@ export class FilterForm {
     this.view = {};
     this.addClocks();
     this.form.addEventListener("submit", (event) => event.preventDefault());
-    this.fields.confidence.addEventListener("input", () => this.showConfidence());
+    for (const name of SHARES) this.fields[name].addEventListener("input", () => this.showShare(name));
     this.form.addEventListener("change", () => onChange(this.read()));
     byId("filters-clear").addEventListener("click", () => onChange(this.cleared()));
     const toggle = byId("filters-toggle");
@@ -32,9 +33,11 @@ export class FilterForm {
     this.view = view;
     this.showCameras();
     for (const name of ["device", "camera", "from", "to"]) this.fields[name].value = view[name] ?? "";
-    this.fields.confidence.value = Number(view.confidence) || 0;
     this.fields.single.checked = view.single === "1";
-    this.showConfidence();
+    for (const name of SHARES) {
+      this.fields[name].value = Number(view[name]) || 0;
+      this.showShare(name);
+    }
     const count = countFilters(view);
     byId("filters-count").hidden = count === 0;
     byId("filters-count").textContent = count;
@@ -47,10 +50,11 @@ export class FilterForm {
   }
 
   read() {
-    const { device, camera, from, to, confidence, single } = this.fields;
+    const { device, camera, from, to, confidence, quality, single } = this.fields;
     const view = { device: device.value, camera: camera.value, from: from.value, to: to.value };
     if (device.value !== (this.view.device ?? "") && !this.hasCamera(device.value, camera.value)) view.camera = "";
     if (Number(confidence.value) > 0) view.confidence = Number(confidence.value).toFixed(2);
+    if (Number(quality.value) > 0) view.quality = Number(quality.value).toFixed(1);
     if (single.checked) view.single = "1";
     if (this.view.day) view.day = this.view.day;
     return Object.fromEntries(Object.entries(view).filter(([, value]) => value));
@@ -60,11 +64,11 @@ export class FilterForm {
     return this.cameras.some((one) => one.camera === camera && (!device || one.device === device));
   }
 
-  showConfidence() {
-    const value = Number(this.fields.confidence.value);
+  showShare(name) {
+    const value = Number(this.fields[name].value);
     const words = value > 0 ? `${Math.round(value * 100)} %` : "any";
-    byId("confidence-words").textContent = words;
-    this.fields.confidence.setAttribute("aria-valuetext", words);
+    byId(`${name}-words`).textContent = words;
+    this.fields[name].setAttribute("aria-valuetext", words);
   }
 
   /** Names in the address that no camera has are options, too, so that the form says what is shown. */

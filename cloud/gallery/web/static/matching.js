@@ -8,6 +8,7 @@ export function matches(face, ms, view, { anyDay = false } = {}) {
   if (view.device && face.device !== view.device) return false;
   if (view.camera && face.camera !== view.camera) return false;
   if (view.confidence && !((face.confidence ?? 0) >= Number(view.confidence) - 1e-9)) return false;
+  if (view.quality && !((face.quality ?? 0) >= Number(view.quality) - 1e-9)) return false;
   if (view.day && !anyDay && dayOf(ms) !== view.day) return false;
   return !(view.from || view.to) || includes(quarter(view.from, 0), quarter(view.to, QUARTERS), quarterOf(ms));
 }

@@ -5,7 +5,7 @@ import { plural } from "./page.js";
 
 const KNOWN = new Set([
   "specversion", "id", "type", "source", "time", "confidence", "box", "landmarks", "framesize", "track", "model",
-  "latitude", "longitude", "sha256", "clock",
+  "latitude", "longitude", "sha256", "clock", "quality",
 ]);
 const CLOCKS = {
   corrected: "The clock of the device was not set. The time was computed later.",
@@ -24,6 +24,7 @@ export function inWords(face, timeZone) {
     ["Camera", face.camera],
     ["Device", face.device],
     ["Confidence", face.confidence === null || face.confidence === undefined ? null : `${percent(face.confidence)}: how sure the detector is`],
+    ["Quality", face.quality === null || face.quality === undefined ? null : `${percent(face.quality)}: sharp, well exposed, large, frontal, not covered`],
     ["Face", box && `${box[2]} × ${box[3]} pixels${size ?? ""}`],
     ["Track", face.track !== null && face.track !== undefined && `${face.track}: the same number for the same face in successive frames`],
     ["Place", given.latitude && given.longitude && place(Number(given.latitude), Number(given.longitude))],
