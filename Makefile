@@ -55,7 +55,7 @@ mutants: $(VENV)/.ready ## show that each deliberate defect is caught by a test;
 	@$(RUN) -m tests.mutants $(if $(QUICK),--quick) $(if $(ONLY),--only "$(ONLY)")
 
 compose-test: $(VENV)/.ready ## build the images, bring up both compose files, break them, and count the faces
-	@$(RUN) -m tests.compose $(if $(COMPOSE),--compose $(COMPOSE))
+	@$(RUN) -m tests.compose $(if $(COMPOSE),--compose $(COMPOSE)) $(if $(ARCH),--arch $(ARCH))
 
 AWS_TOOLS := build/aws-tools
 $(AWS_TOOLS)/.ready: requirements/aws.txt $(VENV)/.ready

@@ -19,6 +19,8 @@ SERVICES = {
 }
 DEVICE = "trial"
 DETECTOR = "facewire-detector"
+GSTREAMER_TAG = "gstreamer"
+"""Tag of the detector's image with GStreamer."""
 BROKER = "facewire-broker-edge"
 CAMERA_CONTAINER = "facewire-test-camera"
 CAMERA_NETWORK = "facewire-edge_camera"
