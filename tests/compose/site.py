@@ -204,8 +204,14 @@ class Site:
         return False
 
     def await_metric(self, side: str, service: str, name: str, minimum: float, seconds: float = 60) -> None:
-        """Wait until a metric is at least ``minimum``."""
-        wait_for(lambda: self.metric(side, service, name) >= minimum, seconds, f"{name} has reached {minimum:g}")
+        """Wait until a metric is at least ``minimum``. A service that has just been started may not answer yet."""
+
+        def has_reached() -> bool:
+            with contextlib.suppress(Failed):
+                return self.metric(side, service, name) >= minimum
+            return False
+
+        wait_for(has_reached, seconds, f"{name} of {side} {service} has reached {minimum:g}")
 
     def balance(self) -> ledger.Balance:
         """Compare the ledger with the bucket, without the publisher's picture."""
