@@ -25,7 +25,8 @@ MAX_CONFIDENCE_DIFFERENCE = 0.005
 MAX_SECONDS = 0.0015
 """Maximum difference of two capture times, counted from the first face of the film. They are in milliseconds."""
 
-_IMAGES = {"amd64": DETECTOR, "arm64": f"{DETECTOR}:arm64"}
+_IMAGES = {"amd64": f"{DETECTOR}:amd64", "arm64": f"{DETECTOR}:arm64"}
+_MACHINES = {"amd64": "x86_64", "arm64": "aarch64"}
 _EMULATOR = Path("/proc/sys/fs/binfmt_misc/qemu-aarch64")
 _BUILD_SECONDS = 1500
 _SEARCH_SECONDS = 1500
@@ -76,6 +77,8 @@ def compare_architectures(console: Console) -> None:
     for architecture, base_image in {"amd64": images()["detector"], "arm64": base}.items():
         build(architecture, base_image)
         machine = run("docker", "run", "--rm", _IMAGES[architecture], "python", "-c", _MACHINE).strip()
+        if machine != _MACHINES[architecture]:
+            raise Failed(f"the image for {architecture} runs on {machine}")
         console.print(f"{architecture}: built after {time.monotonic() - began_at:.0f} s, it runs on {machine}")
     found = {}
     for architecture in _IMAGES:
@@ -104,7 +107,7 @@ def install_emulator() -> None:
 
 def build(architecture: str, base: str) -> None:
     """Build the detector's image on a base image of an architecture."""
-    arguments = ("--build-arg", f"BASE={base}", "--tag", _IMAGES[architecture], "--platform", f"linux/{architecture}")
+    arguments = ("--build-arg", f"BASE={base}", "--tag", _IMAGES[architecture])
     run("docker", "build", "--quiet", "--file", "Dockerfile.detector", *arguments, ".", seconds=_BUILD_SECONDS)
 
 
@@ -125,7 +128,16 @@ def search(architecture: str) -> tuple[list[FoundFace], str]:
         )
         runtime = next(word for word in logs().split() if word.startswith("runs_on="))
         run("docker", "stop", name)
-        reader = ("docker", "run", "--rm", "--network", "none", "--volume", f"{volume}:/var/lib/facewire", DETECTOR)
+        reader = (
+            "docker",
+            "run",
+            "--rm",
+            "--network",
+            "none",
+            "--volume",
+            f"{volume}:/var/lib/facewire",
+            _IMAGES["amd64"],
+        )
         rows = json.loads(run(*reader, "python", "-c", _READ))
     faces = [FoundFace(**row) for row in rows]
     if not faces:

@@ -243,7 +243,9 @@ class Site:
         self.stop_camera()
         for side in ("edge", "cloud"):
             with contextlib.suppress(Failed):
-                self.compose(side, "down", "--volumes", "--remove-orphans", "--timeout", "10", settings=NOT_ENROLLED)
+                files = ("-f", "docker-compose.publishers.yml") if side == "edge" else ()
+                command = (*files, "down", "--volumes", "--remove-orphans", "--timeout", "10")
+                self.compose(side, *command, settings=NOT_ENROLLED)
         shutil.rmtree(ROOT / DEVICE, ignore_errors=True)
 
     def _run_with_outbox(self, script: str, *arguments: str) -> str:
