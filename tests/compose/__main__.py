@@ -514,6 +514,7 @@ def main() -> int:
         choices=["arm64"],
         help="only compare the detector on emulated arm64 with this machine's",
     )
+    parser.add_argument("--images", action="store_true", help="only build the images")
     arguments = parser.parse_args()
     console, began_at = Console(highlight=False, width=150), time.monotonic()
     if arguments.arch:
@@ -528,6 +529,9 @@ def main() -> int:
         console.print(
             f"base images: {'original' if original else 'substitutes'}, after {time.monotonic() - began_at:.0f} s"
         )
+        if arguments.images:
+            trial.build()
+            return 0
         make_pictures(media / "pictures", media / "empty")
         shutil.copyfile(pan_film(), media / "film.mp4")
         site.remove()

@@ -14,7 +14,9 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.emulated_arm64 import CPUINFO, PROCESSOR
 from demo.film import pan_film
+from demo.program import ROOT
 from tests.compose import bases
 from tests.compose.shell import Failed, as_root, run
 from tests.compose.site import DETECTOR, images, wait_for
@@ -27,6 +29,7 @@ MAX_SECONDS = 0.0015
 
 _IMAGES = {"amd64": f"{DETECTOR}:amd64", "arm64": f"{DETECTOR}:arm64"}
 _MACHINES = {"amd64": "x86_64", "arm64": "aarch64"}
+_CPUINFO_FILE = ROOT / "build" / "compose" / "arm64-cpuinfo"
 _EMULATOR = Path("/proc/sys/fs/binfmt_misc/qemu-aarch64")
 _BUILD_SECONDS = 1500
 _SEARCH_SECONDS = 1500
@@ -115,32 +118,32 @@ def search(architecture: str) -> tuple[list[FoundFace], str]:
     """Let the image search the film. Return the faces in its outbox in order, and the runtime of the model."""
     name, volume = f"facewire-test-{architecture}", f"facewire-test-{architecture}"
     settings = {"CAMERA_SOURCE": "/media/film.mp4", "DEVICE_ID": "trial", "LOCAL_MQTT_HOST": "127.0.0.1"}
+    mounts = {str(pan_film()): "/media/film.mp4:ro", volume: "/var/lib/facewire"}
+    if architecture == "arm64":
+        # Without them, programs see this machine's processor, or features that this QEMU cannot emulate, and crash.
+        settings["QEMU_CPU"] = PROCESSOR
+        mounts[str(_CPUINFO_FILE)] = "/proc/cpuinfo:ro"
+        _CPUINFO_FILE.parent.mkdir(parents=True, exist_ok=True)
+        _CPUINFO_FILE.write_text(CPUINFO)
     options = [word for key, value in settings.items() for word in ("--env", f"{key}={value}")]
-    mounts = ("--volume", f"{pan_film()}:/media/film.mp4:ro", "--volume", f"{volume}:/var/lib/facewire")
+    options += [word for key, value in mounts.items() for word in ("--volume", f"{key}:{value}")]
     with removed(name, volume):
-        run("docker", "run", "--detach", "--network", "none", "--name", name, *options, *mounts, _IMAGES[architecture])
+        run("docker", "run", "--detach", "--network", "none", "--name", name, *options, _IMAGES[architecture])
 
         def logs() -> str:
             return run("sh", "-c", f"docker logs {name} 2>&1")
 
-        wait_for(
-            lambda: _ENDED in logs(), _SEARCH_SECONDS, f"{architecture}: the film has ended", lambda: logs()[-500:]
-        )
+        def has_ended() -> bool:
+            if run("docker", "inspect", "--format", "{{.State.Running}}", name).strip() != "true":
+                raise Failed(f"{architecture}: the detector has ended: {logs()[-500:]}")
+            return _ENDED in logs()
+
+        wait_for(has_ended, _SEARCH_SECONDS, f"{architecture}: the film has ended", lambda: logs()[-500:])
         runtime = next(word for word in logs().split() if word.startswith("runs_on="))
         run("docker", "stop", name)
-        reader = (
-            "docker",
-            "run",
-            "--rm",
-            "--network",
-            "none",
-            "--volume",
-            f"{volume}:/var/lib/facewire",
-            _IMAGES["amd64"],
-        )
-        rows = json.loads(run(*reader, "python", "-c", _READ))
-    faces = [FoundFace(**row) for row in rows]
-    if not faces:
+        reader = ("docker", "run", "--rm", "--network", "none", "--volume", f"{volume}:/var/lib/facewire")
+        rows = json.loads(run(*reader, _IMAGES["amd64"], "python", "-c", _READ))
+    if not rows:
         raise Failed(f"{architecture}: no face in the film")
     return [FoundFace(**{**row, "time": row["time"] - rows[0]["time"]}) for row in rows], runtime
 
