@@ -94,6 +94,8 @@ class Trial:
 
     site: Site
     console: Console
+    gstreamer: bool = False
+    """Whether to build and run the detector with GStreamer too."""
     rows: list[tuple[str, str, float]] = field(default_factory=list)
 
     @contextmanager
@@ -115,7 +117,8 @@ class Trial:
         self.close_the_metadata_service()
         self.look_at_the_gallery()
         self.without_camera()
-        self.with_gstreamer()
+        if self.gstreamer:
+            self.with_gstreamer()
         self.revoke()
         self.break_everything()
         self.change_the_number_of_sinks()
@@ -514,6 +517,7 @@ def main() -> int:
         choices=["arm64"],
         help="only compare the detector on emulated arm64 with this machine's",
     )
+    parser.add_argument("--gstreamer", action="store_true", help="also build and run the detector with GStreamer")
     parser.add_argument("--images", action="store_true", help="only build the images")
     arguments = parser.parse_args()
     console, began_at = Console(highlight=False, width=150), time.monotonic()
@@ -522,7 +526,7 @@ def main() -> int:
     media = ROOT / "build" / "compose" / "media"
     shutil.rmtree(media, ignore_errors=True)
     site = Site({"CAMERA_NAME": CAMERA, "CAMERA_FOLDER": str(media), "FACE_INTERVAL": "0.2"})
-    trial = Trial(site, console)
+    trial = Trial(site, console, arguments.gstreamer)
     try:
         engine.prepare(arguments.compose)
         original = bases.prepare([*dict.fromkeys(images().values()), seaweedfs()])
