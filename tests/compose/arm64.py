@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import cv2
 from rich.console import Console
 from rich.table import Table
 
@@ -29,6 +30,11 @@ MAX_SECONDS = 0.0015
 
 _IMAGES = {"amd64": f"{DETECTOR}:amd64", "arm64": f"{DETECTOR}:arm64"}
 _MACHINES = {"amd64": "x86_64", "arm64": "aarch64"}
+_EVERY = 4
+_SETTINGS = {"DETECT_SIZE": "320", "FACE_INTERVAL": "0"}
+"""Few pixels, because an emulated processor is slow. Every detection is sent, because the selection depends on
+rounding if two pictures of a face are almost equally good.
+"""
 _CPUINFO_FILE = ROOT / "build" / "compose" / "arm64-cpuinfo"
 _EMULATOR = Path("/proc/sys/fs/binfmt_misc/qemu-aarch64")
 _BUILD_SECONDS = 1500
@@ -83,10 +89,10 @@ def compare_architectures(console: Console) -> None:
         if machine != _MACHINES[architecture]:
             raise Failed(f"the image for {architecture} runs on {machine}")
         console.print(f"{architecture}: built after {time.monotonic() - began_at:.0f} s, it runs on {machine}")
-    found = {}
+    found, film = {}, short_film()
     for architecture in _IMAGES:
         searched_at = time.monotonic()
-        found[architecture], runtime = search(architecture)
+        found[architecture], runtime = search(architecture, film)
         seconds = time.monotonic() - searched_at
         console.print(f"{architecture}: {len(found[architecture])} faces with {runtime}, in {seconds:.0f} s")
     console.print(differences(found["amd64"], found["arm64"]))
@@ -114,11 +120,28 @@ def build(architecture: str, base: str) -> None:
     run("docker", "build", "--quiet", "--file", "Dockerfile.detector", *arguments, ".", seconds=_BUILD_SECONDS)
 
 
-def search(architecture: str) -> tuple[list[FoundFace], str]:
-    """Let the image search the film. Return the faces in its outbox in order, and the runtime of the model."""
+def short_film() -> Path:
+    """Return a copy of the film of five people with every fourth frame, which is 90 frames."""
+    path, source = ROOT / "build" / "compose" / "short.mp4", cv2.VideoCapture(str(pan_film()))
+    size = int(source.get(cv2.CAP_PROP_FRAME_WIDTH)), int(source.get(cv2.CAP_PROP_FRAME_HEIGHT))
+    rate = source.get(cv2.CAP_PROP_FPS) / _EVERY
+    path.parent.mkdir(parents=True, exist_ok=True)
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"mp4v"), rate, size)
+    number = 0
+    while (frame := source.read())[0]:
+        if number % _EVERY == 0:
+            writer.write(frame[1])
+        number += 1
+    writer.release()
+    source.release()
+    return path
+
+
+def search(architecture: str, film: Path) -> tuple[list[FoundFace], str]:
+    """Let the image search a film. Return the faces in its outbox in order, and the runtime of the model."""
     name, volume = f"facewire-test-{architecture}", f"facewire-test-{architecture}"
-    settings = {"CAMERA_SOURCE": "/media/film.mp4", "DEVICE_ID": "trial", "LOCAL_MQTT_HOST": "127.0.0.1"}
-    mounts = {str(pan_film()): "/media/film.mp4:ro", volume: "/var/lib/facewire"}
+    settings = {**_SETTINGS, "CAMERA_SOURCE": "/media/film.mp4", "DEVICE_ID": "trial", "LOCAL_MQTT_HOST": "127.0.0.1"}
+    mounts = {str(film): "/media/film.mp4:ro", volume: "/var/lib/facewire"}
     if architecture == "arm64":
         # Without them, programs see this machine's processor, or features that this QEMU cannot emulate, and crash.
         settings["QEMU_CPU"] = PROCESSOR
@@ -145,7 +168,8 @@ def search(architecture: str) -> tuple[list[FoundFace], str]:
         rows = json.loads(run(*reader, _IMAGES["amd64"], "python", "-c", _READ))
     if not rows:
         raise Failed(f"{architecture}: no face in the film")
-    return [FoundFace(**{**row, "time": row["time"] - rows[0]["time"]}) for row in rows], runtime
+    faces = [FoundFace(**{**row, "time": row["time"] - rows[0]["time"]}) for row in rows]
+    return sorted(faces, key=lambda face: (round(face.time, 2), face.track)), runtime
 
 
 @contextmanager
@@ -181,8 +205,8 @@ def differences(expected: list[FoundFace], found: list[FoundFace]) -> Table:
     table = Table(f"{len(pairs)} faces of {len({face.track for face in found})} tracks", "largest difference", "limit")
     for name, (difference, limit) in largest.items():
         table.add_row(name, f"{difference:.4f}", f"{limit:g}")
-        if difference > limit:
-            raise Failed(f"arm64 differs from amd64 in {name}: {difference:.4f}, at most {limit:g} is allowed")
+    if any(difference > limit for difference, limit in largest.values()):
+        raise Failed(f"arm64 differs from amd64: {largest}, each with its limit")
     return table
 
 
