@@ -54,8 +54,9 @@ chaos: $(VENV)/.ready ## break everything at random and count the faces; FAULTS=
 mutants: $(VENV)/.ready ## show that each deliberate defect is caught by a test; QUICK=yes for a few, ONLY=text for some
 	@$(RUN) -m tests.mutants $(if $(QUICK),--quick) $(if $(ONLY),--only "$(ONLY)")
 
-compose-test: $(VENV)/.ready ## build the images, bring up both compose files, break them, and count the faces
-	@$(RUN) -m tests.compose $(if $(COMPOSE),--compose $(COMPOSE))
+compose-test: $(VENV)/.ready ## build the images, bring up both compose files, break them, and count the faces; COMPOSE=2.30.3 GSTREAMER=yes; ARCH=arm64
+	@$(RUN) -m tests.compose $(if $(COMPOSE),--compose $(COMPOSE)) $(if $(GSTREAMER),--gstreamer) \
+		$(if $(ARCH),--arch $(ARCH)) $(if $(IMAGES),--images)
 
 AWS_TOOLS := build/aws-tools
 $(AWS_TOOLS)/.ready: requirements/aws.txt $(VENV)/.ready

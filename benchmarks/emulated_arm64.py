@@ -18,7 +18,7 @@ from demo.program import ROOT
 FOLDER = ROOT / ".cache" / "arm64"
 PYTHON = "3.11"
 """That of Debian 12."""
-_PROCESSOR = "cortex-a72"
+PROCESSOR = "cortex-a72"
 _HOST, _GUEST = FOLDER / "host", FOLDER / "guest"
 _PACKAGES = FOLDER / "packages"
 _PLUGIN = FOLDER / "count_instructions.so"
@@ -27,7 +27,7 @@ _RELEASE = "bookworm"
 """Debian 12."""
 _KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 """The keys of Debian's archive. Without this file, those that apt trusts are used."""
-_CPUINFO = """\
+CPUINFO = """\
 processor\t: 0
 Features\t: fp asimd evtstrm crc32 cpuid
 CPU implementer\t: 0x41
@@ -76,7 +76,7 @@ def command(arguments: Sequence[str]) -> list[str]:
     (loader,) = [path for path in _HOST.glob("lib*/ld-linux-*") if path.exists()][:1]
     return [
         *(str(loader), "--library-path", ":".join(libraries)),
-        *(str(_HOST / "usr/bin/qemu-aarch64"), "-cpu", _PROCESSOR, "-plugin", str(_PLUGIN), "-L", str(_GUEST)),
+        *(str(_HOST / "usr/bin/qemu-aarch64"), "-cpu", PROCESSOR, "-plugin", str(_PLUGIN), "-L", str(_GUEST)),
         *("-E", f"PYTHONPATH={ROOT}:{_PACKAGES}"),
         *(str(_GUEST / f"usr/bin/python{PYTHON}"), *arguments),
     ]
@@ -120,7 +120,7 @@ def _unpack_debian() -> None:
             if package.name.endswith((f"_{architecture}.deb", "_all.deb")):
                 _run(["dpkg-deb", "--extract", package, root])
     (_GUEST / "proc").mkdir()
-    (_GUEST / "proc/cpuinfo").write_text(_CPUINFO)
+    (_GUEST / "proc/cpuinfo").write_text(CPUINFO)
     shutil.rmtree(apt)
 
 

@@ -98,7 +98,7 @@ def test_image_memory_and_time_to_stop_are_those_of_compose(name: str, service: 
 @pytest.mark.parametrize(("name", "service"), CASES)
 def test_settings_are_those_of_compose(name: str, service: str):
     """What compose sets itself is set in the manifest. The rest comes from the ConfigMap, which has settings only."""
-    ours = {one["name"]: one["value"] for one in container(name, service).get("env", [])}
+    ours = {one["name"]: one["value"] for one in container(name, service).get("env", []) if "value" in one}
     environment = in_compose(name, service).get("environment", {})
     expected = {}
     for variable, value in environment.items():
@@ -112,6 +112,15 @@ def test_settings_are_those_of_compose(name: str, service: str):
     (settings,) = (one for one in objects(name, "ConfigMap").values() if one["metadata"]["name"].startswith("settings"))
     known = variables(CLOUD if SERVICES[name][0] == "cloud" else EDGE) | {"AWS_DEFAULT_REGION"}
     assert set(settings["data"]) <= known
+
+
+def test_the_edge_broker_takes_the_prefix_of_home_assistant_from_the_settings():
+    """The forwarder publishes under this prefix, so the broker's access list needs the same one."""
+    (variable,) = container("edge", "broker")["env"]
+    reference = variable["valueFrom"]["configMapKeyRef"]
+    assert variable["name"] == reference["key"] == "HOME_ASSISTANT_PREFIX"
+    assert reference["optional"]
+    assert reference["name"] in objects("edge", "ConfigMap")
 
 
 @pytest.mark.parametrize(("name", "service"), CASES)

@@ -21,12 +21,15 @@ from demo.program import ROOT
 from demo.stack import CAMERA
 from tests.aws import metadata
 from tests.compose import bases, engine
+from tests.compose.arm64 import compare_architectures
 from tests.compose.media import make_pictures
 from tests.compose.shell import Failed, as_root, attempt, run
 from tests.compose.site import (
     CAMERA_CONTAINER,
+    DETECTOR,
     DEVICE,
     GRACE_SECONDS,
+    GSTREAMER_TAG,
     LOCAL_NETWORK,
     NOT_ENROLLED,
     OUTBOX,
@@ -53,7 +56,11 @@ REVOKED_SECONDS = 10
 MAX_MEGABYTES = {"detector": 350.0, "forwarder": 70.0, "s3sink": 90.0, "gallery": 80.0, "pki": 70.0, "broker": 1.0}
 """Maximum size that an image adds to its base image."""
 
+MIN_PIPELINE_FRAMES = 30
+"""Number of frames that the detector must get from the pipeline."""
+
 _BUILD_SECONDS = 600
+_FRAMES_METRIC = "facewire_frames_total"
 _WAITING_METRIC = "facewire_outbox_faces"
 _LINK_METRIC = "facewire_link_up"
 """Metric of the forwarder with one sample for each of its two brokers."""
@@ -73,6 +80,11 @@ _FILM = {"CAMERA_SOURCE": "/media/film.mp4", "CAMERA_RESTART": "on-failure"}
 _LOOP = {"CAMERA_SOURCE": "/media/film.mp4", "CAMERA_LOOP": "true", "CAMERA_RESTART": "unless-stopped"}
 _NO_FACE = {"CAMERA_SOURCE": "/media/empty", "CAMERA_RESTART": "on-failure"}
 """Settings of a detector that sees no face and ends once the outbox is empty."""
+_PIPELINE = {
+    "CAMERA_SOURCE": "gstreamer:multifilesrc location=/media/pictures/%04d.jpg loop=true"
+    " caps=image/jpeg,framerate=10/1 ! jpegdec ! identity sync=true",
+    "CAMERA_RESTART": "unless-stopped",
+}
 _NO_CAMERA = {"CAMERA_SOURCE": "rtsp://127.0.0.1/stream", "CAMERA_RESTART": "unless-stopped"}
 
 
@@ -82,6 +94,8 @@ class Trial:
 
     site: Site
     console: Console
+    gstreamer: bool = False
+    """Whether to build and run the detector with GStreamer too."""
     rows: list[tuple[str, str, float]] = field(default_factory=list)
 
     @contextmanager
@@ -103,6 +117,8 @@ class Trial:
         self.close_the_metadata_service()
         self.look_at_the_gallery()
         self.without_camera()
+        if self.gstreamer:
+            self.with_gstreamer()
         self.revoke()
         self.break_everything()
         self.change_the_number_of_sinks()
@@ -258,6 +274,21 @@ class Trial:
 
             wait_for(has_logged, 90, "the detector logs that it cannot open the camera")
             results.append(f"restarted repeatedly, logs «{next(line for line in logs if expected in line)}»")
+
+    def with_gstreamer(self) -> None:
+        """The image with GStreamer reads a camera by a pipeline, and the faces reach S3."""
+        site, settings = self.site, {**_PIPELINE, "GSTREAMER": "yes", "IMAGE_TAG": GSTREAMER_TAG}
+        with self.step("build the detector with GStreamer, and read a camera by a pipeline") as results:
+            began_at = time.monotonic()
+            site.compose("edge", "build", "detector", seconds=_BUILD_SECONDS, settings=settings)
+            results.append(f"built in {time.monotonic() - began_at:.0f} s")
+            sizes = size_megabytes([f"{DETECTOR}:{GSTREAMER_TAG}", DETECTOR])
+            results.append(f"+{sizes[f'{DETECTOR}:{GSTREAMER_TAG}'] - sizes[DETECTOR]:.0f} MB")
+            stored = len(site.objects())
+            site.compose("edge", "up", "--detach", "--wait", "--no-deps", "detector", settings=settings)
+            site.await_metric("edge", "detector", _FRAMES_METRIC, MIN_PIPELINE_FRAMES)
+            wait_for(lambda: len(site.objects()) > stored, 60, "a face is in S3")
+            results.append(f"{site.metric('edge', 'detector', _FRAMES_METRIC):.0f} frames; {self.progress()}")
 
     def revoke(self) -> None:
         """Revoke a connected device: none of its faces is stored. After it is enrolled again, no face is lost."""
@@ -464,24 +495,47 @@ def seaweedfs() -> str:
     return next(line.split("image: ")[1] for line in lines if f"image: {_SEAWEEDFS}" in line)
 
 
+def compare(console: Console, compose: str | None) -> int:
+    """Compare the detectors of two architectures. Return the exit status."""
+    try:
+        engine.prepare(compose)
+        compare_architectures(console)
+    except (Failed, FilmMissing) as failure:
+        print(f"compose-test: {failure}", file=sys.stderr)
+        return 1
+    return 0
+
+
 def main() -> int:
     """Run the trial and print its table."""
     parser = make_parser(
         "tests.compose", "Builds the images, runs both compose files, injects faults, and counts the faces."
     )
     parser.add_argument("--compose", metavar="VERSION", help="version of Compose (default: the installed one)")
+    parser.add_argument(
+        "--arch",
+        choices=["arm64"],
+        help="only compare the detector on emulated arm64 with this machine's",
+    )
+    parser.add_argument("--gstreamer", action="store_true", help="also build and run the detector with GStreamer")
+    parser.add_argument("--images", action="store_true", help="only build the images")
     arguments = parser.parse_args()
     console, began_at = Console(highlight=False, width=150), time.monotonic()
+    if arguments.arch:
+        return compare(console, arguments.compose)
     media = ROOT / "build" / "compose" / "media"
     shutil.rmtree(media, ignore_errors=True)
     site = Site({"CAMERA_NAME": CAMERA, "CAMERA_FOLDER": str(media), "FACE_INTERVAL": "0.2"})
-    trial = Trial(site, console)
+    trial = Trial(site, console, arguments.gstreamer)
     try:
         engine.prepare(arguments.compose)
         original = bases.prepare([*dict.fromkeys(images().values()), seaweedfs()])
         console.print(
             f"base images: {'original' if original else 'substitutes'}, after {time.monotonic() - began_at:.0f} s"
         )
+        if arguments.images:
+            trial.build()
+            return 0
         make_pictures(media / "pictures", media / "empty")
         shutil.copyfile(pan_film(), media / "film.mp4")
         site.remove()

@@ -17,8 +17,12 @@ from demo.program import find_program
 from tests.compose.shell import Failed, as_root, run
 
 _PULL_SECONDS = 90
-_PACKAGES = "ca-certificates,python3,python3-venv,python3-pip,mosquitto,mosquitto-clients,wget"
 _SUBSTITUTE = "facewire-stand-in"
+_ARM64 = f"{_SUBSTITUTE}-arm64"
+_PYTHON_PACKAGES = "ca-certificates,python3,python3-venv,python3-pip"
+_PACKAGES = f"{_PYTHON_PACKAGES},mosquitto,mosquitto-clients,wget"
+_BOOTSTRAP_SECONDS = 1500
+"""Emulated, it takes several minutes."""
 _CERTIFICATES = "/etc/ssl/certs/ca-certificates.crt"
 _PIP_SETTINGS = ("index-url", "extra-index-url", "trusted-host", "proxy", "default-timeout", "timeout")
 _PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy")
@@ -59,11 +63,27 @@ def prepare(images: list[str]) -> bool:
         return original
     print("no registry: building substitutes from Debian packages", flush=True)
     if not _is_present(_SUBSTITUTE):
-        _build_debian()
+        _build_debian(_SUBSTITUTE, _PACKAGES)
     for image in images:
         if not _is_present(image):
             _build_substitute(image)
     return False
+
+
+def prepare_arm64() -> str:
+    """Build a substitute for the detector's base image for arm64, and return its name. An emulator must be installed.
+
+    It is always a substitute: one name cannot stand for the images of two architectures.
+
+    Raises:
+        Failed: it cannot be built.
+    """
+    debian = f"{_ARM64}-debian"
+    if not _is_present(debian):
+        _build_debian(debian, _PYTHON_PACKAGES, "arm64")
+    if not _is_present(_ARM64):
+        _build_substitute(_ARM64, debian)
+    return _ARM64
 
 
 def _is_present(image: str) -> bool:
@@ -83,8 +103,14 @@ def _pull(image: str) -> bool:
     return True
 
 
-def _build_debian() -> None:
-    """Import a minimal Debian of this machine's release from this machine's mirror."""
+def _build_debian(image: str, packages: str, architecture: str = "") -> None:
+    """Import a minimal Debian of this machine's release from this machine's mirror.
+
+    Args:
+        image: name of the image.
+        packages: packages to install, separated by commas.
+        architecture: Debian's name of the architecture. Empty: that of this machine.
+    """
     release = Path("/etc/os-release").read_text()
     codename = re.search(r"^VERSION_CODENAME=(\w+)$", release, flags=re.MULTILINE)
     if codename is None:
@@ -94,11 +120,14 @@ def _build_debian() -> None:
         as_root("apt-get", "-qq", "-y", "install", "--no-install-recommends", "debootstrap", seconds=120)
     folder = Path(tempfile.mkdtemp(prefix="facewire-base-"))
     try:
-        command = ("debootstrap", "--variant=minbase", f"--include={_PACKAGES}", codename[1], folder / "root")
-        as_root("env", "PATH=/usr/sbin:/usr/bin:/sbin:/bin", *command, _mirror(codename[1]), seconds=600)
+        options = ("--variant=minbase", f"--include={packages}", *([f"--arch={architecture}"] if architecture else []))
+        command = ("debootstrap", *options, codename[1], folder / "root", _mirror(codename[1]))
+        as_root("env", "PATH=/usr/sbin:/usr/bin:/sbin:/bin", *command, seconds=_BOOTSTRAP_SECONDS)
         clean = "rm -rf var/cache/apt/* var/lib/apt/lists/* usr/share/doc usr/share/man usr/share/locale"
         as_root("sh", "-c", f"cd {folder}/root && {clean} && tar -cf ../root.tar .", seconds=120)
-        run("docker", "import", folder / "root.tar", f"{_SUBSTITUTE}:latest", seconds=180)
+        # Debian's Docker gives every imported image this machine's architecture. The kernel runs what is in it all the
+        # same.
+        run("docker", "import", folder / "root.tar", f"{image}:latest", seconds=180)
     finally:
         as_root("rm", "-rf", folder, seconds=60)
 
@@ -113,13 +142,13 @@ def _mirror(codename: str) -> str:
     raise Failed(f"apt knows no mirror of {codename}")
 
 
-def _build_substitute(image: str) -> None:
-    """Build the substitute for an image."""
+def _build_substitute(image: str, base: str = _SUBSTITUTE) -> None:
+    """Build the substitute for an image on a minimal Debian."""
     files: dict[str, tuple[bytes, int]] = {
         "ca.crt": (Path(_CERTIFICATES).read_bytes(), 0o644),
         "pip.conf": (_pip_settings().encode(), 0o644),
     }
-    recipe = _dockerfile()
+    recipe = _dockerfile(base)
     if "mosquitto" in image:
         recipe += _MOSQUITTO
         files["entry.sh"] = b'#!/bin/sh\nset -e\nexec "$@"\n', 0o755
@@ -127,7 +156,7 @@ def _build_substitute(image: str) -> None:
         recipe += _SEAWEEDFS
         files["entry.sh"] = b'#!/bin/sh\nexec /usr/bin/weed "$@"\n', 0o755
         files["weed"] = Path(find_program("weed")).read_bytes(), 0o755
-    elif image.startswith("python:"):
+    elif image.startswith("python:") or image == _ARM64:
         recipe += _PYTHON
     else:
         raise Failed(f"{image} cannot be pulled and has no substitute")
@@ -135,12 +164,12 @@ def _build_substitute(image: str) -> None:
     run("docker", "build", "--quiet", "--tag", image, "-", seconds=180, given=_tar(files))
 
 
-def _dockerfile() -> str:
+def _dockerfile(base: str) -> str:
     """Return the common first lines of all substitutes' Dockerfiles, with this machine's variables."""
     variables = {"PIP_CERT": _CERTIFICATES, "SSL_CERT_FILE": _CERTIFICATES}
     variables |= {name: os.environ[name] for name in _PROXIES if os.environ.get(name)}
     environment = "".join(f'ENV {name}="{value}"\n' for name, value in variables.items())
-    start = f'FROM {_SUBSTITUTE}\nLABEL {_SUBSTITUTE}="true"\n'
+    start = f'FROM {base}\nLABEL {_SUBSTITUTE}="true"\n'
     return f"{start}COPY ca.crt {_CERTIFICATES}\nCOPY pip.conf /etc/pip.conf\n{environment}"
 
 

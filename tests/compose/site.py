@@ -19,6 +19,8 @@ SERVICES = {
 }
 DEVICE = "trial"
 DETECTOR = "facewire-detector"
+GSTREAMER_TAG = "gstreamer"
+"""Tag of the detector's image with GStreamer."""
 BROKER = "facewire-broker-edge"
 CAMERA_CONTAINER = "facewire-test-camera"
 CAMERA_NETWORK = "facewire-edge_camera"
@@ -202,8 +204,14 @@ class Site:
         return False
 
     def await_metric(self, side: str, service: str, name: str, minimum: float, seconds: float = 60) -> None:
-        """Wait until a metric is at least ``minimum``."""
-        wait_for(lambda: self.metric(side, service, name) >= minimum, seconds, f"{name} has reached {minimum:g}")
+        """Wait until a metric is at least ``minimum``. A service that has just been started may not answer yet."""
+
+        def has_reached() -> bool:
+            with contextlib.suppress(Failed):
+                return self.metric(side, service, name) >= minimum
+            return False
+
+        wait_for(has_reached, seconds, f"{name} of {side} {service} has reached {minimum:g}")
 
     def balance(self) -> ledger.Balance:
         """Compare the ledger with the bucket, without the publisher's picture."""
@@ -235,7 +243,9 @@ class Site:
         self.stop_camera()
         for side in ("edge", "cloud"):
             with contextlib.suppress(Failed):
-                self.compose(side, "down", "--volumes", "--remove-orphans", "--timeout", "10", settings=NOT_ENROLLED)
+                files = ("-f", "docker-compose.publishers.yml") if side == "edge" else ()
+                command = (*files, "down", "--volumes", "--remove-orphans", "--timeout", "10")
+                self.compose(side, *command, settings=NOT_ENROLLED)
         shutil.rmtree(ROOT / DEVICE, ignore_errors=True)
 
     def _run_with_outbox(self, script: str, *arguments: str) -> str:
