@@ -13,7 +13,7 @@ from edge.detector.selection.crop import crop
 
 MIN_APART_SECONDS = 0.3
 """Two pictures of a track that were captured less than this apart are near twins. It is at most half an interval."""
-FAR_BETTER = 1.5
+FAR_BETTER = 2.0
 """Ratio of two qualities from which a near twin is not rejected, and a picture is not held until its interval ends."""
 _GOOD_QUALITY = 0.5
 """Quality from which a first picture does not wait for a better one."""
