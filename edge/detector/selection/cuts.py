@@ -31,7 +31,7 @@ _MAX_DISAGREEMENT_PIXELS = 1.5
 """Maximum difference between the movements of two neighbouring blocks that agree."""
 _MIN_DEVIATION = 4.0
 """Standard deviation of a block, in levels of grey, from which it has a pattern."""
-_MIN_PATTERNED = 0.2
+_MIN_PATTERNED = 0.3
 """Share of the blocks that must have a pattern. A frame with fewer is left out: it is dark, white or empty."""
 _REMEMBERED_FRAMES = 8
 """Number of earlier frames to which the picture may return, after a flash or somebody close to the camera."""
@@ -85,11 +85,12 @@ def _shades(small: Any) -> Any:
 
 
 def _patterned_blocks(small: Any) -> list[tuple[int, int]]:
-    """Return the row and column of each block that has a pattern; none if these are too few to compare."""
+    """Return the row and column of each block that has a pattern and a neighbour with one; none if these are few."""
     rows, columns = small.shape[0] // _BLOCK_PIXELS, small.shape[1] // _BLOCK_PIXELS
     blocks = [(row, column) for row in range(rows) for column in range(columns)]
-    patterned = [block for block in blocks if cv2.meanStdDev(_pixels(small, block))[1][0, 0] >= _MIN_DEVIATION]
-    return patterned if len(patterned) >= _MIN_PATTERNED * len(blocks) else []
+    patterned = {block for block in blocks if cv2.meanStdDev(_pixels(small, block))[1][0, 0] >= _MIN_DEVIATION}
+    beside = [block for block in patterned if any(neighbour in patterned for neighbour in _neighbours(block))]
+    return beside if len(beside) >= _MIN_PATTERNED * len(blocks) else []
 
 
 def _pixels(small: Any, block: tuple[int, int]) -> Any:
@@ -112,11 +113,14 @@ def _share_agreeing(before: Any, now: Any, blocks: list[tuple[int, int]]) -> flo
 
 
 def _agrees(moved: dict[tuple[int, int], tuple[int, int]], block: tuple[int, int]) -> bool:
-    """Return whether a block has moved like one of its four neighbours."""
-    row, column = block
-    neighbours = ((row - 1, column), (row + 1, column), (row, column - 1), (row, column + 1))
+    """Return whether a block has moved like one of its neighbours."""
     return any(
         math.dist(moved[block], moved[neighbour]) <= _MAX_DISAGREEMENT_PIXELS
-        for neighbour in neighbours
+        for neighbour in _neighbours(block)
         if neighbour in moved
     )
+
+
+def _neighbours(block: tuple[int, int]) -> tuple[tuple[int, int], ...]:
+    row, column = block
+    return (row - 1, column), (row + 1, column), (row, column - 1), (row, column + 1)
