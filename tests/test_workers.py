@@ -115,7 +115,9 @@ def test_an_idle_live_camera_is_reported():
     stop = Stop()
     frames = make_workers(TickingCamera(frames=2), BlockingModel(1), 1, stop).frames()
     assert [isinstance(next(frames), float) for _ in range(3)] == [False, False, True]
-    assert next(frames) > 0.15
+    idle_seconds = next(frames)
+    assert isinstance(idle_seconds, float)
+    assert idle_seconds > 0.15
     stop.set()
     assert all(isinstance(searched, float) for searched in frames)
 
