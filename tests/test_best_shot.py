@@ -72,6 +72,12 @@ def test_a_near_twin_is_sent_if_it_is_far_better():
     assert sent_by(BestShotSelector(1.0, 0.0), {0.0: 0.1, 0.1: 0.15}, 2) == [(0.0, 0.0)]
 
 
+def test_of_pictures_that_show_nothing_none_is_far_better():
+    """A face in the dark is sent once an interval too."""
+    dark = {number / 20: 1e-9 * number for number in range(1, 61)}
+    assert [when for when, _ in sent_by(BestShotSelector(1.0, 0.0), dark, 3)] == [0.05, 1.05, 2.05]
+
+
 def test_a_far_better_picture_does_not_wait_for_the_end_of_its_interval():
     """The next interval begins when it is sent, so there are not more pictures in the end."""
     steady = {number / 20: 0.4 for number in range(10, 60)}

@@ -15,6 +15,8 @@ MIN_APART_SECONDS = 0.3
 """Two pictures of a track that were captured less than this apart are near twins. It is at most half an interval."""
 FAR_BETTER = 2.0
 """Ratio of two qualities from which a near twin is not rejected, and a picture is not held until its interval ends."""
+_MIN_COMPARED_QUALITY = 0.01
+"""Lower qualities are compared as this one: of two pictures that show nothing, none is far better."""
 _GOOD_QUALITY = 0.5
 """Quality from which a first picture does not wait for a better one."""
 _TOLERANCE_SECONDS = 0.01
@@ -60,6 +62,10 @@ class _Interval:
     """Capture time of the last picture sent, in seconds since boot."""
     sent_quality: float = 0.0
 
+    def is_far_better(self, quality: float) -> bool:
+        """Return whether a picture of this quality is far better than the last one sent."""
+        return quality >= FAR_BETTER * max(self.sent_quality, _MIN_COMPARED_QUALITY)
+
 
 class BestShotSelector:
     """Keeps the best candidate of each track until the track's interval ends."""
@@ -82,8 +88,8 @@ class BestShotSelector:
         interval = self._intervals.get(track)
         if interval is None:
             return True
-        is_twin = captured_at - interval.sent_at < self._min_apart_seconds
-        if is_twin and quality < FAR_BETTER * interval.sent_quality:
+        is_twin = 0 <= captured_at - interval.sent_at < self._min_apart_seconds
+        if is_twin and not interval.is_far_better(quality):
             return False
         return interval.best is None or quality > interval.best.quality
 
@@ -104,7 +110,7 @@ class BestShotSelector:
             is_good = candidate.quality >= min(_GOOD_QUALITY, interval.sent_quality or _GOOD_QUALITY)
             return self._take(interval) if is_good or not may_wait or not self._first_wait_seconds else []
         is_apart = candidate.captured_at - interval.sent_at >= self._min_apart_seconds
-        if is_apart and candidate.quality >= FAR_BETTER * interval.sent_quality:
+        if is_apart and interval.is_far_better(candidate.quality):
             interval.ends_at = clock + self._seconds
             return self._take(interval)
         return []
