@@ -5,8 +5,8 @@ detections: the detector's, with and without the wait for a better first picture
 film without people (``=0``), and in the sets of ``--labels``, false faces are counted. ``--sheets FOLDER`` draws what
 each selection sends.
 
-Times are those of the film. A picture is dark, blurred, turned or cut off by the limits below, which are stricter than
-those of the eye: compare the selections, not the films.
+Times are those of the film. Which picture is dark, blurred or turned is decided by fixed limits, whatever the film:
+compare the selections, not the films. The largest face of each second has no track, so all its pictures count as one.
 """
 
 import statistics
