@@ -4,19 +4,24 @@
 detection is sent. Everything runs on this machine. The cloud's broker is reached with and without TLS, directly or over
 a link with a round trip of 100 ms.
 
+A second table has the time from the first frame that shows a face to the receipt of its first picture, which includes
+the wait for a better one (``FACE_FIRST_WAIT``). ``--only first`` measures only this.
+
 The detector's own stages are estimated from its histograms, as an operator would do it. The other times are those at
 which observers receive the messages at the two brokers.
 """
 
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import cv2
+import numpy as np
 
 from benchmarks.measure import benchmark_parser, processor, show
 from demo.camera import NetworkCamera
@@ -43,6 +48,13 @@ MAX_SECONDS = 30
 """Each measurement ends after this many faces or seconds, whichever comes first."""
 WARM_UP_FACES = 3
 """The first faces, which are not counted."""
+FIRST_WAITS = ("0", "0.3")
+"""Values of FACE_FIRST_WAIT that are compared."""
+APPEARANCES = 12
+"""Times that somebody comes into view, for each of them."""
+APPEARANCE_RATE = 24
+SHOWN_FRAMES, EMPTY_FRAMES = 24, 60
+"""A face is in view for one second, and gone for 2.5 s: longer than a track lives without it."""
 LINK_SECONDS = 0.1
 """Round trip of the long link to the cloud."""
 QUANTILES = (0.5, 0.9, 0.99)
@@ -76,16 +88,19 @@ def main() -> None:
     """Measure every route at every rate, and print a table for each route."""
     parser = benchmark_parser("benchmarks.latency", __doc__)
     parser.add_argument("--rate", type=int, action="append", help="only these frames per second; may be repeated")
+    parser.add_argument("--only", choices=("stages", "first"), help="only one of the tables")
     arguments = parser.parse_args()
-    rates, faces = arguments.rate or RATES, FACES
+    rates, faces, appearances = arguments.rate or RATES, FACES, APPEARANCES
     if arguments.quick:
-        rates, faces = (24,), 48
+        rates, faces, appearances = (24,), 48, 1
     log.configure("warning", "console")
     jpegs = _pictures()
     with tempfile.TemporaryDirectory() as folder, Stack(Path(folder), watched=True) as stack:
         stack.start_servers()
         stack.start_connected("s3sink")
-        for route in ROUTES:
+        if arguments.only != "stages":
+            _print_first({wait: _measure_first(stack, jpegs, wait, appearances) for wait in FIRST_WAITS})
+        for route in ROUTES if arguments.only != "first" else ():
             measured = {rate: _measure(stack, route, jpegs, rate, min(faces, rate * MAX_SECONDS)) for rate in rates}
             _print(route, measured)
 
@@ -132,6 +147,63 @@ def _measure(stack: Stack, route: Route, jpegs: Sequence[bytes], rate: float, fa
     return found
 
 
+def _print_first(measured: Mapping[str, Sequence[float]]) -> None:
+    columns = ["", *(f"FACE_FIRST_WAIT={wait}" for wait in measured)]
+    found = [sorted(seconds) for seconds in measured.values()]
+    rows = [
+        ["median", *(f"{1000 * _quantile(seconds, 0.5):.0f}" for seconds in found)],
+        ["longest", *(f"{1000 * seconds[-1]:.0f}" for seconds in found)],
+    ]
+    show(
+        f"Milliseconds from the first frame with a face to the first receipt. {ROUTES[0]}; {processor()}", columns, rows
+    )
+
+
+def _measure_first(stack: Stack, jpegs: Sequence[bytes], wait: str, appearances: int) -> list[float]:
+    """Return the seconds from each appearance of a face to the receipt of its first picture, with TLS."""
+    shown: list[datetime] = []
+    with ExitStack() as exits:
+        stack.start_connected("forwarder", 20)
+        exits.callback(stack.programs["forwarder"].stop)
+        observer = Observer(stack)
+        exits.callback(observer.close)
+        camera = exits.enter_context(NetworkCamera(_Appearances(jpegs, shown), APPEARANCE_RATE))
+        detector = stack.start("detector", CAMERA_SOURCE=camera.address, FACE_FIRST_WAIT=wait)
+        exits.callback(detector.stop)
+        await_true(lambda: len(shown) > appearances + 1, 60 + 4 * appearances, "appearances")
+    receipts = observer.arrivals[RECEIPT_AT_LOCAL]
+    found = []
+    for begin, end in list(pairwise(shown))[1:]:  # the first one may be over before the detector is connected
+        after = [moment for moment in receipts if begin < moment < end]
+        if after:
+            found.append((after[0] - begin).total_seconds())
+    if not found:
+        raise RuntimeError("no receipt of any first picture")
+    return found
+
+
+class _Appearances(Sequence[bytes]):
+    """Pictures without end: a face comes into view again and again."""
+
+    def __init__(self, jpegs: Sequence[bytes], shown: list[datetime]) -> None:
+        """Set up the pictures; the time of the first one of each appearance is added to ``shown``."""
+        self._jpegs, self._shown = jpegs, shown
+        image = np.full((360, 640, 3), 128, np.uint8)
+        self._empty = cv2.imencode(".jpg", image)[1].tobytes()
+
+    def __iter__(self) -> Iterator[bytes]:
+        while True:
+            self._shown.append(datetime.now(UTC))
+            yield from self._jpegs[:SHOWN_FRAMES]
+            yield from [self._empty] * EMPTY_FRAMES
+
+    def __len__(self) -> int:
+        return SHOWN_FRAMES + EMPTY_FRAMES
+
+    def __getitem__(self, place: Any) -> Any:
+        return self._jpegs[place] if place < SHOWN_FRAMES else self._empty
+
+
 class Observer:
     """Receives faces and receipts at both brokers, and notes how long ago each face was captured."""
 
@@ -140,6 +212,8 @@ class Observer:
             name: [] for name in (AT_LOCAL, AT_CLOUD, RECEIPT_AT_CLOUD, RECEIPT_AT_LOCAL)
         }
         """Seconds since the capture, in the order of arrival."""
+        self.arrivals: dict[str, list[datetime]] = {name: [] for name in self.ages}
+        """When they have arrived, UTC."""
         cloud = Endpoint("cloud's broker", HOST, stack.watch_port)
         faces, receipts = topics.faces(CAMERA), topics.receipts(CAMERA)
         self._sessions = [
@@ -165,6 +239,7 @@ class Observer:
             except BadMessage:
                 return  # the forwarder's probe
             self.ages[names[message.topic]].append((now - captured_at).total_seconds())
+            self.arrivals[names[message.topic]].append(now)
 
         session = Session(
             endpoint,

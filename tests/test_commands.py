@@ -58,6 +58,7 @@ PROGRAMS: dict[str, type[Settings] | None] = {
     "benchmarks.forwarder": None,
     "benchmarks.gallery": None,
     "benchmarks.outbox": None,
+    "benchmarks.pictures": None,
     "benchmarks.pipeline": None,
     "benchmarks.quality": None,
     "benchmarks.sink": None,

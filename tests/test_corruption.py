@@ -23,7 +23,7 @@ from edge.detector.camera.live import LiveCamera
 from edge.detector.model.yunet import FaceDetector
 from edge.detector.selection.motion_gate import MotionGate
 from edge.detector.selection.scene import Scene
-from edge.detector.selection.workers import SearchWorkers
+from edge.detector.selection.workers import SearchedFrame, SearchWorkers
 from edge.detector.settings import DetectorSettings
 from wire.errors import ConfigurationError
 from wire.exit_codes import ExitCode
@@ -188,7 +188,7 @@ def test_a_live_camera_recovers_from_an_hour_of_faults(people: Any, monkeypatch:
 
     def watch() -> None:
         for searched in workers.frames():
-            if searched is not None:
+            if isinstance(searched, SearchedFrame):
                 scene.update(searched.frame, searched.detections)
                 if searched.frame.image.shape == people.shape:
                     frames.put(searched.frame.clock)  # not the image, which would count as memory

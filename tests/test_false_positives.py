@@ -69,11 +69,11 @@ def test_a_rejected_detection_is_counted_and_not_sent():
 
 def test_a_face_with_a_low_score_is_sent_once_it_is_detected_in_a_second_frame():
     """With a higher score it is sent at once. Detected in a single frame only, it is never sent."""
-    scene = scene_of()
+    scene = scene_of(FACE_FIRST_WAIT="0")
     first, second, *rest = frames(80)
     assert scene.update(first, [PERSON]) == []
     assert [candidate.captured_at for candidate in scene.update(second, [PERSON])] == [second.captured_at]
-    confident = scene_of()
+    confident = scene_of(FACE_FIRST_WAIT="0")
     assert len(confident.update(first, [replace(PERSON, confidence=0.81)])) == 1
     passing = scene_of()
     candidates = [

@@ -35,7 +35,7 @@ def candidates_with(threads: int) -> list[tuple[float, int, bytes]]:
     workers = SearchWorkers(film, FaceDetector(320, WEAK_CONFIDENCE), MotionGate(settings.face_interval), threads, stop)
     scene, candidates = Scene(settings), []
     for searched in workers.frames():
-        assert searched is not None
+        assert isinstance(searched, SearchedFrame)
         opened = opened or searched.frame.captured_at
         candidates += scene.update(searched.frame, searched.detections)
     assert opened is not None
@@ -101,7 +101,7 @@ def test_each_thread_searches_one_frame_at_a_time():
     model, stop, camera = BlockingModel(3), Stop(), TickingCamera()
     frames: list[SearchedFrame] = []
     for searched in make_workers(camera, model, 3, stop).frames():
-        assert searched is not None
+        assert isinstance(searched, SearchedFrame)
         frames.append(searched)
         if len(frames) == 12:
             stop.set()
@@ -111,12 +111,15 @@ def test_each_thread_searches_one_frame_at_a_time():
 
 
 def test_an_idle_live_camera_is_reported():
-    """The iterator yields None, and ends when the process is asked to stop."""
+    """The iterator yields how long it has been idle, and ends when the process is asked to stop."""
     stop = Stop()
     frames = make_workers(TickingCamera(frames=2), BlockingModel(1), 1, stop).frames()
-    assert [next(frames) is None for _ in range(3)] == [False, False, True]
+    assert [isinstance(next(frames), float) for _ in range(3)] == [False, False, True]
+    idle_seconds = next(frames)
+    assert isinstance(idle_seconds, float)
+    assert idle_seconds > 0.15
     stop.set()
-    assert all(searched is None for searched in frames)
+    assert all(isinstance(searched, float) for searched in frames)
 
 
 def test_the_error_of_a_camera_is_raised_after_its_last_frame():

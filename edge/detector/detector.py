@@ -120,8 +120,8 @@ class Detector:
         self.last_frame_at = time.monotonic()
         store_thread = spawn("store", self._store_queued, self._stop)
         try:
-            for searched in workers.frames():  # None: the camera is idle
-                self._enqueue(self._scene.flush() if searched is None else self._track(searched))
+            for searched in workers.frames():
+                self._enqueue(self._scene.wait(searched) if isinstance(searched, float) else self._track(searched))
         finally:
             self._enqueue(self._scene.end())
             self._enqueue(None)

@@ -44,6 +44,8 @@ class DetectorSettings(DeviceSettings, QosSettings):
     """Margin added on each side of the crop, as a fraction of the box's size."""
     face_interval: Seconds = 1.0
     """Seconds between pictures of the same face: the best one of each interval is sent. 0 sends every detection."""
+    face_first_wait: Seconds = 0.3
+    """Maximum seconds to wait for a better first picture of a face. 0 sends the first one at once."""
     face_jpeg_quality: Annotated[int, Field(ge=10, le=100), Expected("a JPEG quality from 10 to 100")] = 90
     """JPEG quality, 10 to 100."""
     face_max_bytes: Annotated[

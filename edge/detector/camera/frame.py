@@ -26,6 +26,8 @@ class Frame:
     """Whether the frame is unrelated to the one before: another image, the start of a file, or a reopened camera."""
     is_clock_set: bool = True
     """Whether the machine's wall clock was set when the frame was captured."""
+    after_cut: bool = False
+    """Whether the camera shows another shot than in the frame before; found by the motion gate."""
 
 
 class Camera(Protocol):

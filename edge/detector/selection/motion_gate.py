@@ -1,10 +1,11 @@
-"""The motion gate: saves the search of frames in which nothing has moved."""
+"""The motion gate: saves the search of frames in which nothing has moved, and finds cuts."""
 
 from typing import Any
 
 import cv2
 
 from edge.detector.camera.frame import Frame
+from edge.detector.selection.cuts import CutDetector
 
 MAX_SEARCH_INTERVAL_SECONDS = 1.0
 """A scene is searched at least this often, even if nothing moves."""
@@ -27,10 +28,13 @@ class MotionGate:
     """Compares a thumbnail of each frame with that of the last frame that was searched."""
 
     def __init__(self, interval_seconds: float) -> None:
-        """Set up the gate for a ``FACE_INTERVAL``; with 0, every frame is searched.
+        """Set up the gate for a ``FACE_INTERVAL``; with 0, every frame is searched, and no cut is found.
 
         A scene is searched at least this often, so that a face that does not move is sent in time.
         """
+        self.is_cut = False
+        """Whether the last frame that had to be searched shows another shot than the one before."""
+        self._cuts = CutDetector()
         self._max_interval_seconds = min(MAX_SEARCH_INTERVAL_SECONDS, interval_seconds) - _TOLERANCE_SECONDS
         self._searched: Any = None
         self._searched_at = 0.0
@@ -41,7 +45,8 @@ class MotionGate:
         return self._max_interval_seconds > 0 and clock - self._moved_at > STILL_SECONDS
 
     def needs_search(self, frame: Frame) -> bool:
-        """Return whether ``frame`` must be searched. If so, later frames are compared with it."""
+        """Return whether ``frame`` must be searched. If so, later frames are compared with it. Sets :attr:`is_cut`."""
+        self.is_cut = False
         if self._max_interval_seconds <= 0:
             return True
         thumbnail = _thumbnail(frame)
@@ -54,6 +59,9 @@ class MotionGate:
         )
         if not is_unchanged:
             self._moved_at = frame.clock
+            if frame.new_scene:
+                self._cuts.reset()
+            self.is_cut = self._cuts.is_cut(thumbnail)
         elif frame.clock - self._searched_at < self._max_interval_seconds:
             return False
         self._searched, self._searched_at = thumbnail, frame.clock

@@ -16,6 +16,9 @@ from edge.detector.settings import DetectorSettings
 WEAK_CONFIDENCE = 0.4
 """Minimum score of a weak detection, which is not sent but continues the track of a face seen before."""
 
+IDLE_SECONDS = 1.0
+"""If a live camera gives no frame for this long, the best pictures so far are sent."""
+
 
 class Scene:
     """Tracks the faces of one camera and selects their best pictures."""
@@ -27,39 +30,56 @@ class Scene:
         """Detections rejected because of their landmarks, or because they were not confirmed by a second frame."""
         self._settings = settings
         self._tracker = Tracker()
-        self._best_shots = BestShotSelector(settings.face_interval)
+        self._best_shots = BestShotSelector(settings.face_interval, settings.face_first_wait)
         self._sends_all = settings.face_interval == 0
         """Whether every detection is sent, so there is nothing to compare or to reject."""
         self._unconfirmed: dict[int, Candidate] = {}
         """First candidates of tracks that need a second frame, by track."""
         self._searched_frames = 0
-        """Frames of the current scene that were searched."""
+        """Frames since the last new scene that were searched."""
+        self._clock = 0.0
+        """Time of the last frame, on the camera's clock."""
+        self._gap = 0.0
+        """Seconds between the last two frames; 0 after the first one of a scene."""
 
     def update(self, frame: Frame, detections: Sequence[Detection] | None) -> list[Candidate]:
         """Process the next frame, and return the candidates to be sent now, from this frame or earlier ones.
 
         ``detections`` is None if the frame was not searched because nothing had moved.
         """
-        candidates = self.end() if frame.new_scene else []
+        self._gap = 0.0 if frame.new_scene else frame.clock - self._clock
+        self._clock = frame.clock
+        candidates = self.end() if frame.new_scene else self._end_tracks() if frame.after_cut else []
         candidates += self._best_shots.take_finished(frame.clock)
         if detections is None:
             self._tracker.hold(frame.clock)
             return candidates
         return candidates + self._track(frame, detections) + self._end_lost_tracks()
 
-    def flush(self) -> list[Candidate]:
-        """Return the best candidate so far of every track. The tracks continue: the camera is only idle."""
-        return self._best_shots.flush()
+    def wait(self, seconds: float) -> list[Candidate]:
+        """Return the candidates to be sent while a live camera is idle. The tracks continue.
+
+        ``seconds`` is the time since the last frame was processed.
+        """
+        if seconds > IDLE_SECONDS:
+            return self._best_shots.flush()
+        return self._best_shots.take_finished(self._clock + seconds)
 
     def end(self) -> list[Candidate]:
         """End the scene and all its tracks, and return their best candidates."""
-        self._tracker.reset()
         # A scene of a single frame has no second frame that could confirm a face.
         unconfirmed = list(self._unconfirmed.values()) if self._searched_frames == 1 else []
-        self.false_positives += len(self._unconfirmed) - len(unconfirmed)
-        self._unconfirmed.clear()
+        for candidate in unconfirmed:
+            del self._unconfirmed[candidate.track]
         self._searched_frames = 0
-        return self._best_shots.end() + unconfirmed
+        return self._end_tracks() + unconfirmed
+
+    def _end_tracks(self) -> list[Candidate]:
+        """End all tracks, and return their best candidates. A face of one frame before a cut is not confirmed."""
+        self._tracker.reset()
+        self.false_positives += len(self._unconfirmed)
+        self._unconfirmed.clear()
+        return self._best_shots.end()
 
     def _track(self, frame: Frame, detections: Sequence[Detection]) -> list[Candidate]:
         settings = self._settings
@@ -91,9 +111,11 @@ class Scene:
             self._unconfirmed[number] = make_candidate(frame, detection, number, margin, quality)
             return []
         self._unconfirmed.pop(number, None)
-        if not self._best_shots.is_improvement(number, quality):
+        if not self._best_shots.is_improvement(number, quality, frame.captured_at):
             return []
-        return self._best_shots.offer(make_candidate(frame, detection, number, margin, quality), frame.clock)
+        may_wait = self._gap < self._settings.face_first_wait  # frames further apart bring no other picture in time
+        candidate = make_candidate(frame, detection, number, margin, quality)
+        return self._best_shots.offer(candidate, frame.clock, may_wait)
 
     def _end_lost_tracks(self) -> list[Candidate]:
         """End the tracks that the tracker has dropped, and return their best candidates."""

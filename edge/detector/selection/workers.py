@@ -9,15 +9,13 @@ import queue
 import threading
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from edge.detector.camera.frame import Camera, Frame
 from edge.detector.model.yunet import Detection, FaceDetector
 from edge.detector.selection.motion_gate import MotionGate
 from wire.process.lifecycle import Stop
 
-IDLE_SECONDS = 1.0
-"""A live camera that gives no frame for this long is reported as idle."""
 _MAX_STOP_SECONDS = 2.0
 """Maximum time for the camera to end after the process was asked to stop."""
 _READ_AHEAD_FRAMES = 2
@@ -49,8 +47,11 @@ class SearchWorkers:
         self._captured: queue.SimpleQueue[_Captured | BaseException | None] = queue.SimpleQueue()
         """Each captured frame with its search, if it is searched; then None, or why the camera failed."""
 
-    def frames(self) -> Iterator[SearchedFrame | None]:
-        """Yield every frame of the camera in order, and None while a live one is idle. Raise what the camera raises."""
+    def frames(self) -> Iterator[SearchedFrame | float]:
+        """Yield every frame of the camera in order. Raise what the camera raises.
+
+        While a live camera gives no frame, yield the seconds since the last one was processed, several times a second.
+        """
         threading.Thread(target=self._capture, name="capture", daemon=True).start()
         idle_seconds = 0.0
         try:
@@ -61,8 +62,8 @@ class SearchWorkers:
                     idle_seconds += _POLL_SECONDS
                     if self._stop and idle_seconds > _MAX_STOP_SECONDS:
                         return
-                    if self._camera.is_live and idle_seconds > IDLE_SECONDS:
-                        yield None
+                    if self._camera.is_live:
+                        yield idle_seconds
                     continue
                 if captured is None:
                     return
@@ -81,6 +82,8 @@ class SearchWorkers:
             # The slot comes first: the frame is then the newest one at the time when it can be searched.
             while self._await_slot() and (frame := next(frames, None)) is not None:
                 needs_search = self._motion_gate.needs_search(frame)
+                if self._motion_gate.is_cut:
+                    frame = replace(frame, after_cut=True)
                 self._camera.reduced_rate = self._motion_gate.is_still(frame.clock)
                 search = self._pool.submit(self._model.detect, frame.image) if needs_search else None
                 self._captured.put((frame, search))
