@@ -44,6 +44,8 @@ class DetectorSettings(DeviceSettings, QosSettings):
     """Margin added on each side of the crop, as a fraction of the box's size."""
     face_interval: Seconds = 1.0
     """Seconds between pictures of the same face: the best one of each interval is sent. 0 sends every detection."""
+    face_verification: Switch = True
+    """Send only what a second model takes for the face of a person too. Without effect if FACE_INTERVAL is 0."""
     face_jpeg_quality: Annotated[int, Field(ge=10, le=100), Expected("a JPEG quality from 10 to 100")] = 90
     """JPEG quality, 10 to 100."""
     face_max_bytes: Annotated[

@@ -6,11 +6,12 @@ It has no threads, and its only clock is that of the frames, so a recording give
 from collections.abc import Sequence
 
 from edge.detector.camera.frame import Frame
+from edge.detector.model.verifier import FaceVerifier
 from edge.detector.model.yunet import Detection
 from edge.detector.selection.best_shot import BestShotSelector, Candidate, make_candidate
-from edge.detector.selection.false_positives import MIN_SINGLE_FRAME_CONFIDENCE, is_false_positive
 from edge.detector.selection.quality import face_quality
 from edge.detector.selection.tracker import Track, Tracker, appearance_of
+from edge.detector.selection.verification import MIN_SINGLE_FRAME_CONFIDENCE, Verification
 from edge.detector.settings import DetectorSettings
 
 WEAK_CONFIDENCE = 0.4
@@ -22,14 +23,16 @@ class Scene:
 
     def __init__(self, settings: DetectorSettings) -> None:
         self.faces = 0
-        """Detections with the required score and size, sent or not, without those rejected by their landmarks."""
+        """Detections with the required score and size, sent or not, without those of tracks that are not verified."""
         self.false_positives = 0
-        """Detections rejected because of their landmarks, or because they were not confirmed by a second frame."""
+        """Detections of tracks that were not verified then, or that were not confirmed by a second frame."""
         self._settings = settings
         self._tracker = Tracker()
         self._best_shots = BestShotSelector(settings.face_interval)
         self._sends_all = settings.face_interval == 0
         """Whether every detection is sent, so there is nothing to compare or to reject."""
+        verifies = settings.face_verification and not self._sends_all
+        self._verification = Verification(FaceVerifier()) if verifies else None
         self._unconfirmed: dict[int, Candidate] = {}
         """First candidates of tracks that need a second frame, by track."""
         self._searched_frames = 0
@@ -67,19 +70,24 @@ class Scene:
         large = [detection for detection in detections if min(detection.box[2:]) >= settings.face_min_size]
         strong = [detection for detection in large if detection.confidence >= settings.face_confidence]
         weak = [detection for detection in large if detection.confidence < settings.face_confidence]
-        if not self._sends_all:
-            framesize = (frame.image.shape[1], frame.image.shape[0])
-            plausible = [detection for detection in strong if not is_false_positive(detection, framesize)]
-            self.false_positives += len(strong) - len(plausible)
-            strong = plausible
-        self.faces += len(strong)
         boxes, weak_boxes = [detection.box for detection in strong], [detection.box for detection in weak]
         tracks = self._tracker.update(boxes, frame.clock, [appearance_of(frame.image, box) for box in boxes])
         self._tracker.update_weak(weak_boxes, frame.clock, [appearance_of(frame.image, box) for box in weak_boxes])
+        verified = self._verified(frame, list(zip(strong, tracks, strict=True)))
+        self.faces += len(verified)
+        self.false_positives += len(strong) - len(verified)
+        return [candidate for detection, track in verified for candidate in self._select(frame, detection, track)]
+
+    def _verified(self, frame: Frame, found: list[tuple[Detection, Track]]) -> list[tuple[Detection, Track]]:
+        """Return the detections whose tracks are verified."""
+        verification = self._verification
+        if verification is None:
+            return found
+        verification.forget(self._tracker.is_active)
         return [
-            candidate
-            for detection, track in zip(strong, tracks, strict=True)
-            for candidate in self._select(frame, detection, track)
+            (detection, track)
+            for detection, track in found
+            if verification.accepts(frame.image, detection, track.number, frame.clock)
         ]
 
     def _select(self, frame: Frame, detection: Detection, track: Track) -> list[Candidate]:
