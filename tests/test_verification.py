@@ -49,6 +49,11 @@ def frames(count: int) -> list[Frame]:
     return [Frame(image, OPENED_AT + n / 25, n / 25, new_scene=n == 0) for n in range(count)]
 
 
+def verification_with(*log_odds: float) -> Verification:
+    verifier = ScriptedVerifier(*log_odds)
+    return Verification(lambda: verifier)
+
+
 def looks(verification: Verification, clocks: list[float]) -> list[bool]:
     image = np.zeros((540, 960, 3), np.uint8)
     return [verification.accepts(image, SOMETHING, 1, clock) for clock in clocks]
@@ -118,31 +123,31 @@ def test_a_single_picture_decides_alone():
 
 
 def test_a_verified_track_is_never_looked_at_again():
-    verification = Verification(ScriptedVerifier(0.5))
+    verification = verification_with(0.5)
     assert looks(verification, [0.0, 0.1, 60.0]) == [True, True, True]
 
 
 def test_evidence_accumulates_until_a_track_is_verified():
     """One good view outweighs a bad one, but not several."""
-    assert looks(Verification(ScriptedVerifier(-1.5, 1.0, 1.0)), [0.0, 0.1, 0.2]) == [False, False, True]
-    assert looks(Verification(ScriptedVerifier(-1.5, -1.5, 2.0)), [0.0, 0.1, 0.2]) == [False, False, False]
+    assert looks(verification_with(-1.5, 1.0, 1.0), [0.0, 0.1, 0.2]) == [False, False, True]
+    assert looks(verification_with(-1.5, -1.5, 2.0), [0.0, 0.1, 0.2]) == [False, False, False]
 
 
 def test_bad_views_for_minutes_are_outweighed_by_a_few_good_ones():
     """Somebody who turns to the camera late is sent then."""
     clocks = [float(second) for second in range(103)]
-    assert looks(Verification(ScriptedVerifier(*[-3.0] * 100, 2.0, 2.0)), clocks)[-3:] == [False, True, True]
+    assert looks(verification_with(*[-3.0] * 100, 2.0, 2.0), clocks)[-3:] == [False, True, True]
 
 
 def test_a_track_in_doubt_is_looked_at_in_its_first_frames_and_then_twice_a_second():
     """So an animal costs little, however long it stays."""
     verifier = ScriptedVerifier(*[-1.0] * 100)
-    looks(Verification(verifier), [number / 25 for number in range(250)])
+    looks(Verification(lambda: verifier), [number / 25 for number in range(250)])
     assert 100 - len(verifier.left) == 4 + 18  # one frame more than half a second apart
 
 
 def test_ended_tracks_are_forgotten():
-    verification = Verification(ScriptedVerifier(1.0, -1.0))
+    verification = verification_with(1.0, -1.0)
     assert looks(verification, [0.0]) == [True]
     verification.forget()
     assert looks(verification, [1.0]) == [False]

@@ -6,7 +6,6 @@ It has no threads, and its only clock is that of the frames, so a recording give
 from collections.abc import Sequence
 
 from edge.detector.camera.frame import Frame
-from edge.detector.model.verifier import FaceVerifier
 from edge.detector.model.yunet import Detection
 from edge.detector.selection.best_shot import BestShotSelector, Candidate, make_candidate
 from edge.detector.selection.quality import face_quality
@@ -32,11 +31,20 @@ class Scene:
         self._sends_all = settings.face_interval == 0
         """Whether every detection is sent, so there is nothing to compare or to reject."""
         verifies = settings.face_verification and not self._sends_all
-        self._verification = Verification(FaceVerifier()) if verifies else None
+        self._verification = Verification() if verifies else None
         self._unconfirmed: dict[int, Candidate] = {}
         """First candidates of tracks that need a second frame, by track."""
         self._searched_frames = 0
         """Frames of the current scene that were searched."""
+
+    def load(self) -> None:
+        """Load the model that verifies faces, if it is used. Otherwise, this is done at the first face.
+
+        Raises:
+            ConfigurationError: the model file is missing or damaged.
+        """
+        if self._verification is not None:
+            self._verification.load()
 
     def update(self, frame: Frame, detections: Sequence[Detection] | None) -> list[Candidate]:
         """Process the next frame, and return the candidates to be sent now, from this frame or earlier ones.

@@ -8,6 +8,7 @@ good view of a person's face outweighs a bad one, while an animal would have to 
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 
 from edge.detector.camera.frame import Image
 from edge.detector.model.verifier import FaceVerifier
@@ -37,12 +38,25 @@ class _Doubt:
 class Verification:
     """Decides for each track whether its face is that of a person."""
 
-    def __init__(self, verifier: FaceVerifier) -> None:
-        self._verifier = verifier
+    def __init__(self, load: Callable[[], FaceVerifier] = FaceVerifier) -> None:
+        """Set up the verification. ``load`` loads the model at the first look, or in :meth:`load`."""
+        self._load = load
         self._verified: set[int] = set()
         """Numbers of the verified tracks."""
         self._doubts: dict[int, _Doubt] = {}
         """The other tracks, by number."""
+
+    @cached_property
+    def _verifier(self) -> FaceVerifier:
+        return self._load()
+
+    def load(self) -> None:
+        """Load the model.
+
+        Raises:
+            ConfigurationError: the model file is missing or damaged.
+        """
+        _ = self._verifier
 
     def accepts(self, image: Image, detection: Detection, track: int, clock: float) -> bool:
         """Return whether a track is verified, after a look at its detection in ``image`` if that is due.
