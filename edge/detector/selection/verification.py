@@ -1,4 +1,4 @@
-"""Verifies that what the model takes for a face is the face of a person, and not that of a dog or a statue.
+"""Verifies that what the model takes for a face is the face of a person, and not that of a dog or a cat.
 
 A second, small network looks at the face once it appears (:mod:`edge.detector.model.verifier`). If it agrees, the track
 is verified and is never looked at again, so the cost is one look for each person. If it does not, the track is in
