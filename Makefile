@@ -2,7 +2,7 @@
 
 VENV := .venv
 RUN := $(VENV)/bin/python
-BENCHMARKS := pictures pipeline forwarder sink sinks detector_comparison detector arm64_instructions outbox backlog latency thin_link broker_durability still_scene quality startup gallery fleet
+BENCHMARKS := pictures pipeline forwarder sink sinks detector_comparison detector arm64_instructions outbox backlog latency thin_link broker_durability still_scene quality startup gallery fleet false_faces
 
 .PHONY: help demo test test-slow test-all lint audit bench bench-detector bench-all bench-quick chaos mutants compose-test iot-core-test broker-test aws-test metadata-test lock upgrade clean
 

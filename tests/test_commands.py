@@ -38,6 +38,7 @@ PROGRAMS: dict[str, type[Settings] | None] = {
     "demo": None,
     "scripts.convert_yunet": None,
     "scripts.costs": None,
+    "scripts.train_verification": None,
     "tests.audit": None,
     "tests.aws": None,
     "tests.aws.metadata": None,
@@ -54,6 +55,7 @@ PROGRAMS: dict[str, type[Settings] | None] = {
     "benchmarks.detector": None,
     "benchmarks.detector_comparison": None,
     "benchmarks.latency": None,
+    "benchmarks.false_faces": None,
     "benchmarks.fleet": None,
     "benchmarks.forwarder": None,
     "benchmarks.gallery": None,
@@ -172,11 +174,15 @@ def test_check_reports_every_failure(stack: Stack):
     assert results(checked) == {"settings": "ok", "authority": "failed"}
 
 
-def test_a_damaged_model_ends_the_detector_with_one_line(stack: Stack):
+@pytest.mark.parametrize(
+    ("module", "model", "file"),
+    [("onnx_network", "CONVERTED", "yunet_converted.onnx"), ("verifier", "VERIFICATION", "face_verification.onnx")],
+)
+def test_a_damaged_model_ends_the_detector_with_one_line(stack: Stack, module: str, model: str, file: str):
     """The model is loaded in a thread of its own; its error still ends the process."""
     code = (
-        "import os; from dataclasses import replace; from edge.detector.model import onnx_network as network; "
-        "network.CONVERTED = replace(network.CONVERTED, sha256='0' * 64); "
+        f"import os; from dataclasses import replace; from edge.detector.model import {module} as module; "
+        f"module.{model} = replace(module.{model}, sha256='0' * 64); "
         "from edge.detector.__main__ import PROGRAM; from wire.process.lifecycle import exit_now; "
         "exit_now(PROGRAM.run([], os.environ))"
     )
@@ -185,7 +191,7 @@ def test_a_damaged_model_ends_the_detector_with_one_line(stack: Stack):
         [sys.executable, "-c", code], cwd=ROOT, env=environ, capture_output=True, text=True, timeout=60, check=False
     )
     assert ended.returncode == 65
-    assert "yunet_converted.onnx is damaged: its SHA-256 is" in ended.stderr.splitlines()[-1]
+    assert f"{file} is damaged: its SHA-256 is" in ended.stderr.splitlines()[-1]
     assert "Traceback" not in ended.stderr
 
 

@@ -3,6 +3,7 @@
 from edge.detector.camera.source import open_camera
 from edge.detector.delivery.outbox_file import inspect
 from edge.detector.model.yunet import MODEL, FaceDetector
+from edge.detector.selection.scene import Scene
 from edge.detector.settings import DetectorSettings
 from wire.errors import ConfigurationError
 from wire.exit_codes import ExitCode
@@ -35,4 +36,5 @@ def _try_camera(settings: DetectorSettings) -> str:
 
 def _try_model(settings: DetectorSettings) -> str:
     model = FaceDetector(settings.detect_size, settings.face_confidence, providers=settings.detect_providers.split(","))
+    Scene(settings).load()
     return f"{MODEL} runs on {model.provider}"

@@ -113,6 +113,7 @@ class Detector:
     def _process_camera(self) -> None:
         """Process the camera's frames until they end. The faces found so far are stored, however it ends."""
         self._camera, model = self._open_camera(), self._load_model()
+        self._scene.load()
         usable_cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         threads = self._settings.detect_threads or min(usable_cpus, MAX_DEFAULT_THREADS)
         motion_gate = MotionGate(self._settings.face_interval)

@@ -17,7 +17,7 @@ _COUNTERS = {
     "spoiled": ("facewire_frames_spoiled_total", "Frames of a live camera discarded as corrupt."),
     "reopened": ("facewire_camera_reopens_total", "Times the camera was reopened."),
     "faces": ("facewire_faces_total", "Faces detected, sent or not."),
-    "doubted": ("facewire_faces_doubted_total", "Detections rejected as false positives."),
+    "doubted": ("facewire_faces_doubted_total", "Detections withheld as false positives."),
     "sent": ("facewire_faces_due_total", "Faces handed over for delivery."),
     "published": ("facewire_faces_published_total", "Faces published, including resent ones."),
     "resent": ("facewire_faces_resent_total", "Faces published again."),

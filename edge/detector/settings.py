@@ -46,6 +46,8 @@ class DetectorSettings(DeviceSettings, QosSettings):
     """Seconds between pictures of the same face: the best one of each interval is sent. 0 sends every detection."""
     face_first_wait: Seconds = 0.3
     """Maximum seconds to wait for a better first picture of a face. 0 sends the first one at once."""
+    face_verification: Switch = True
+    """Send only what a second model takes for the face of a person too. Without effect if FACE_INTERVAL is 0."""
     face_jpeg_quality: Annotated[int, Field(ge=10, le=100), Expected("a JPEG quality from 10 to 100")] = 90
     """JPEG quality, 10 to 100."""
     face_max_bytes: Annotated[

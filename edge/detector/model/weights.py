@@ -46,3 +46,5 @@ NCNN_LAYERS = Model("yunet.ncnn.param", "90967e9a68f6507c877eedd31b72de67387aaca
 """The same for ncnn, as text: the layers, from ``input``, 3 x height x width, to one output for each grid."""
 NCNN_WEIGHTS = Model("yunet.ncnn.bin", "5f1c991e3c1c5027bbaef3280eaf314f24a9f88d0228bce85b823b6c3d0ed4fd")
 """The weights of these layers, in their order."""
+VERIFICATION = Model("face_verification.onnx", "79895dcc58a8216ce43c8acd46dcc18cf8c1aa9f985375e08cba4ed774bbdc3c")
+"""From ``patches``, n x 48 x 48 x 3 the bytes of blue, green and red, to ``log_odds``, the mean over the patches."""

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from edge.detector.camera.frame import Frame
 from edge.detector.model.yunet import Detection
 from edge.detector.selection.best_shot import BestShotSelector, Candidate, make_candidate
-from edge.detector.selection.false_positives import MIN_SINGLE_FRAME_CONFIDENCE, is_false_positive
 from edge.detector.selection.quality import Box, face_quality
 from edge.detector.selection.tracker import Track, Tracker, appearance_of
+from edge.detector.selection.verification import MIN_SINGLE_FRAME_CONFIDENCE, Verification
 from edge.detector.settings import DetectorSettings
 
 WEAK_CONFIDENCE = 0.4
@@ -25,14 +25,16 @@ class Scene:
 
     def __init__(self, settings: DetectorSettings) -> None:
         self.faces = 0
-        """Detections with the required score and size, sent or not, without those rejected by their landmarks."""
+        """Detections with the required score and size, sent or not, without those of tracks that are not verified."""
         self.false_positives = 0
-        """Detections rejected because of their landmarks, or because they were not confirmed by a second frame."""
+        """Detections of tracks that were not verified then, or that were not confirmed by a second frame."""
         self._settings = settings
         self._tracker = Tracker()
         self._best_shots = BestShotSelector(settings.face_interval, settings.face_first_wait)
         self._sends_all = settings.face_interval == 0
         """Whether every detection is sent, so there is nothing to compare or to reject."""
+        verifies = settings.face_verification and not self._sends_all
+        self._verification = Verification() if verifies else None
         self._unconfirmed: dict[int, Candidate] = {}
         """First candidates of tracks that need a second frame, by track."""
         self._searched_frames = 0
@@ -41,6 +43,15 @@ class Scene:
         """Time of the last frame, on the camera's clock."""
         self._gap = 0.0
         """Seconds between the last two frames; 0 after the first one of a scene."""
+
+    def load(self) -> None:
+        """Load the model that verifies faces, if it is used. Otherwise, this is done at the first face.
+
+        Raises:
+            ConfigurationError: the model file is missing or damaged.
+        """
+        if self._verification is not None:
+            self._verification.load()
 
     def update(self, frame: Frame, detections: Sequence[Detection] | None) -> list[Candidate]:
         """Process the next frame, and return the candidates to be sent now, from this frame or earlier ones.
@@ -87,19 +98,26 @@ class Scene:
         large = [detection for detection in detections if min(detection.box[2:]) >= settings.face_min_size]
         strong = [detection for detection in large if detection.confidence >= settings.face_confidence]
         weak = [detection for detection in large if detection.confidence < settings.face_confidence]
-        if not self._sends_all:
-            framesize = (frame.image.shape[1], frame.image.shape[0])
-            plausible = [detection for detection in strong if not is_false_positive(detection, framesize)]
-            self.false_positives += len(strong) - len(plausible)
-            strong = plausible
-        self.faces += len(strong)
         boxes, weak_boxes = [detection.box for detection in strong], [detection.box for detection in weak]
         tracks = self._tracker.update(boxes, frame.clock, [appearance_of(frame.image, box) for box in boxes])
         self._tracker.update_weak(weak_boxes, frame.clock, [appearance_of(frame.image, box) for box in weak_boxes])
+        verified = self._verified(frame, list(zip(strong, tracks, strict=True)))
+        self.faces += len(verified)
+        self.false_positives += len(strong) - len(verified)
         return [
-            candidate
-            for detection, track in zip(strong, tracks, strict=True)
-            for candidate in self._select(frame, detection, track, boxes)
+            candidate for detection, track in verified for candidate in self._select(frame, detection, track, boxes)
+        ]
+
+    def _verified(self, frame: Frame, found: list[tuple[Detection, Track]]) -> list[tuple[Detection, Track]]:
+        """Return the detections whose tracks are verified."""
+        verification = self._verification
+        if verification is None:
+            return found
+        verification.forget(self._tracker.is_active)
+        return [
+            (detection, track)
+            for detection, track in found
+            if verification.accepts(frame.image, detection, track.number, frame.clock)
         ]
 
     def _select(self, frame: Frame, detection: Detection, track: Track, boxes: Sequence[Box]) -> list[Candidate]:
