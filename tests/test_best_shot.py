@@ -91,7 +91,7 @@ def test_a_face_that_reappears_waits_like_a_new_one():
 
 
 def make_scene(**environ: str) -> Scene:
-    return Scene(DetectorSettings.from_environment({"DEVICE_ID": "jetson-1"} | environ))
+    return Scene(DetectorSettings.from_environment({"DEVICE_ID": "jetson-1", "FACE_VERIFICATION": "false"} | environ))
 
 
 def test_an_idle_camera_delays_a_first_picture_no_further():

@@ -67,7 +67,7 @@ def test_frames_of_another_size_are_compared_with_none():
 
 def test_no_track_continues_over_a_cut():
     """Not even that of a face at the same place. The pictures of each track are of one shot."""
-    scene = Scene(DetectorSettings.from_environment({"DEVICE_ID": "jetson-1"}))
+    scene = Scene(DetectorSettings.from_environment({"DEVICE_ID": "jetson-1", "FACE_VERIFICATION": "false"}))
     sent: dict[int, list[float]] = defaultdict(list)
     image = np.random.default_rng(1).integers(0, 256, (90, 160, 3), dtype=np.uint8)
     for frame in as_frames([image] * 50):
@@ -82,7 +82,7 @@ def test_no_track_continues_over_a_cut():
 
 def test_a_face_in_a_single_frame_is_not_confirmed_by_a_cut():
     """Only a scene of a single image needs no second frame."""
-    scene = Scene(DetectorSettings.from_environment({"DEVICE_ID": "jetson-1"}))
+    scene = Scene(DetectorSettings.from_environment({"DEVICE_ID": "jetson-1", "FACE_VERIFICATION": "false"}))
     first, second = as_frames([np.zeros((90, 160, 3), np.uint8)] * 2)
     assert scene.update(first, [FAINT]) == []
     assert scene.update(replace(second, after_cut=True), [FAINT]) == []

@@ -41,7 +41,7 @@ class ScriptedVerifier(FaceVerifier):
 
 
 def scene_of(**environ: str) -> Scene:
-    return Scene(DetectorSettings.from_environment({"DEVICE_ID": "jetson-1"} | environ))
+    return Scene(DetectorSettings.from_environment({"DEVICE_ID": "jetson-1", "FACE_FIRST_WAIT": "0"} | environ))
 
 
 def frames(count: int) -> list[Frame]:
