@@ -147,6 +147,7 @@ def test_a_broker_with_permissions_for_the_topics_of_the_check(start: Start):
     assert " no " not in done.stdout.partition("user properties")[2].splitlines()[0]
 
 
+@pytest.mark.slow
 def test_permission_to_publish_only(start: Start):
     """Mosquitto accepts the subscription and delivers nothing, which is not taken for a loss."""
     rows = rows_of(start(acl=RIGHTS.replace("readwrite", "write")), "user properties", "session")

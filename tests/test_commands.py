@@ -176,7 +176,10 @@ def test_check_reports_every_failure(stack: Stack):
 
 @pytest.mark.parametrize(
     ("module", "model", "file"),
-    [("onnx_network", "CONVERTED", "yunet_converted.onnx"), ("verifier", "VERIFICATION", "face_verification.onnx")],
+    [
+        pytest.param("onnx_network", "CONVERTED", "yunet_converted.onnx", marks=pytest.mark.slow),
+        ("verifier", "VERIFICATION", "face_verification.onnx"),
+    ],
 )
 def test_a_damaged_model_ends_the_detector_with_one_line(stack: Stack, module: str, model: str, file: str):
     """The model is loaded in a thread of its own; its error still ends the process."""

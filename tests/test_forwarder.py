@@ -200,6 +200,7 @@ def test_a_refused_message_is_logged_and_does_not_block_others(stack: Stack):
     assert "faces/garden" in line
 
 
+@pytest.mark.slow
 def test_messages_above_the_rate_of_the_cloud_wait(stack: Stack):
     """They are published again about once a second, and none is refused."""
     stack.limits = {"byte_burst": 300_000, "bytes_per_second": 200_000}

@@ -112,7 +112,7 @@ def _corrupted_jpeg(rng: random.Random) -> bytes:
 
 
 @pytest.mark.parametrize("count", [1000, pytest.param(10_000, marks=pytest.mark.slow)])
-@pytest.mark.parametrize("entrance", ["edge", "cloud"])
+@pytest.mark.parametrize("entrance", [pytest.param("edge", marks=pytest.mark.slow), "cloud"])
 def test_every_message_is_stored_quarantined_or_refused_and_counted(stack: Stack, entrance: str, count: int):
     """For messages from a local client through the forwarder, and from a client of the cloud broker."""
     seed = random.randrange(1 << 32)

@@ -55,6 +55,7 @@ def arrived(peer: Peer) -> Counter[str]:
     return Counter(number.decode() for number in ids if number is not None)
 
 
+@pytest.mark.slow
 def test_copies_of_a_face_are_uploaded_once_while_the_link_is_thin(brokers: Stack, link: TcpProxy):
     """The detector sends a face again when its receipt is overdue; the first copy is still on its way."""
     faces = large_faces(5)
@@ -123,7 +124,8 @@ def test_a_new_connection_to_the_cloud_asks_at_once(brokers: Stack, link: TcpPro
         assert link.bytes_up - before < FACE_BYTES
 
 
-@pytest.mark.parametrize("qos", ["1", pytest.param("2", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("qos", ["1", "2"])
 def test_the_faces_under_way_are_bounded_by_the_link(brokers: Stack, qos: str):
     """What does not fit waits in the forwarder. When the link is cut, little of it is lost on the way."""
     faces = large_faces(20)

@@ -89,6 +89,7 @@ def test_counters_of_all_processes_are_consistent(chain: Stack):
     assert detector["facewire_faces_dropped"] == detector["facewire_faces_unkept_total"] == 0
 
 
+@pytest.mark.slow
 def test_the_age_of_a_live_face_is_reported_at_each_stage(stack: Stack):
     """Each stage is counted once for each face, and none before the one that precedes it."""
     stack.start_servers()

@@ -88,6 +88,7 @@ def test_1000_flipped_bits(sound: Path, tmp_path: Path):
     print(f"334 flipped bits: {lost} faces lost, 0 altered")
 
 
+@pytest.mark.slow
 def test_every_bit_of_the_file_header_may_be_flipped(sound: Path, tmp_path: Path):
     """Page size, encoding, schema version and so on: no face is lost, and the detector starts."""
     if Path(f"{sound}-wal").exists():

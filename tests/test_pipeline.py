@@ -83,6 +83,7 @@ def test_every_detected_face_is_stored_in_s3(chain: Stack, name: str, size: int,
         assert stored["Metadata"]["id"] in key
 
 
+@pytest.mark.slow
 def test_face_interval_limits_one_person_to_one_picture_per_second(chain: Stack):
     """FACE_INTERVAL=1 on a clip of 20 s with one person."""
     detector = chain.start("detector", CAMERA_SOURCE=str(clip("WolfgangLanger_Pexels.mp4")), FACE_INTERVAL="1")
@@ -90,6 +91,7 @@ def test_face_interval_limits_one_person_to_one_picture_per_second(chain: Stack)
     assert 16 <= len(chain.keys()) <= 26
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("qos", ["0", "2"])
 def test_qos_0_and_2_deliver_every_face(stack: Stack, qos: str):
     """QoS 0 bypasses the outbox. Without link failures it loses no face either."""
@@ -138,7 +140,9 @@ def test_faces_delivered_late_keep_their_capture_time_and_key(stack: Stack):
     assert {key.rpartition("/")[2][10:11] for key in keys} == {"Z"}
 
 
-@pytest.mark.parametrize("name", list(CHAIN))
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[] if name == "s3sink" else pytest.mark.slow) for name in CHAIN]
+)
 def test_sigterm_ends_each_process_with_status_0_and_loses_no_face(chain: Stack, name: str):
     """The process is stopped while faces are in flight. After a restart the chain continues."""
     settings = {"CAMERA_SOURCE": str(clip("WolfgangLanger_Pexels.mp4")), "FACE_INTERVAL": "0.2"}
@@ -187,6 +191,7 @@ def _record_commits(chain: Stack):
     return committed
 
 
+@pytest.mark.slow
 def test_every_committed_face_is_stored_or_counted_as_dropped(stack: Stack):
     """The outbox is small and the cloud is unreachable, so the oldest faces are dropped. Each dropped id is recorded.
 

@@ -125,7 +125,9 @@ def test_messages_beyond_the_rate_wait_in_their_order():
     assert list(sent.packets) == [1, 2, 3]
 
 
-@pytest.mark.parametrize(("messages", "size"), [(100, 1), (10**6, 20_000), (7.5, 3000), (0.2, 10)])
+@pytest.mark.parametrize(
+    ("messages", "size"), [pytest.param(100, 1, marks=pytest.mark.slow), (10**6, 20_000), (7.5, 3000), (0.2, 10)]
+)
 def test_a_rate_holds_in_every_second(messages: float, size: int):
     """Wherever the second begins, and as much as is allowed is sent."""
     now = [0.0]

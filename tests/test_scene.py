@@ -83,9 +83,8 @@ def test_one_person_for_twenty_seconds_is_sent_once_a_second():
     assert all(later - earlier >= MIN_APART_SECONDS for earlier, later in pairwise(times))
 
 
-@pytest.mark.parametrize(
-    "interval", [pytest.param("0.5", marks=pytest.mark.slow), "1", pytest.param("3", marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("interval", ["0.5", "1", "3"])
 def test_pictures_are_better_than_the_average_detection(interval: str):
     """On average they are sharper, more frontal and have a higher score."""
     film = searched(PERSON)

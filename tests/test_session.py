@@ -203,7 +203,12 @@ def test_a_failing_network_thread_ends_the_connection_with_its_reason(
 
 @pytest.mark.parametrize(
     ("mode", "is_idle"),
-    [(Mode.BLACK_HOLE, True), (Mode.SERVER_GONE, True), (Mode.UP_LOST, False), (Mode.DOWN_LOST, False)],
+    [
+        (Mode.BLACK_HOLE, True),
+        pytest.param(Mode.SERVER_GONE, True, marks=pytest.mark.slow),
+        pytest.param(Mode.UP_LOST, False, marks=pytest.mark.slow),
+        pytest.param(Mode.DOWN_LOST, False, marks=pytest.mark.slow),
+    ],
 )
 def test_a_dead_link_is_found_long_before_the_keepalive_ends(
     servers: Stack, monkeypatch: pytest.MonkeyPatch, mode: Mode, is_idle: bool
@@ -224,6 +229,7 @@ def test_a_dead_link_is_found_long_before_the_keepalive_ends(
         await_true(lambda: peer.session.connected, 20, "the session is connected again")
 
 
+@pytest.mark.slow
 def test_a_thin_link_with_a_long_message_is_alive(servers: Stack, monkeypatch: pytest.MonkeyPatch):
     """Change 6: the message takes 4 s, and a PINGREQ or an answer is due after one."""
     _shorten_liveness(monkeypatch)
@@ -458,6 +464,7 @@ def test_an_acknowledgement_for_a_lost_connection_does_nothing(stack: Stack):
         assert not old.connection._unacknowledged  # so that the connection does not keep its messages in memory
 
 
+@pytest.mark.slow
 def test_an_unreachable_broker_is_logged_once(capfd: pytest.CaptureFixture[str], stack: Stack):
     """The session then retries without further warnings."""
     peer = Peer(stack.local_port)
@@ -472,6 +479,7 @@ def test_an_unreachable_broker_is_logged_once(capfd: pytest.CaptureFixture[str],
     assert (out + err).count("not connected, retrying") == 1
 
 
+@pytest.mark.slow
 def test_a_server_that_never_answers_is_abandoned(servers: Stack, monkeypatch: pytest.MonkeyPatch):
     """A server that accepts connections but never answers must not block the session."""
     monkeypatch.setattr(connection, "_RESPONSE_SECONDS", 1.0)

@@ -284,6 +284,7 @@ def test_a_sink_without_a_group_that_was_killed_gets_the_pictures_that_were_sent
     assert "facewire-s3sink " in cloud.programs["cloud-broker"].output()
 
 
+@pytest.mark.slow
 def test_a_sink_without_a_group_that_is_stopped_under_load_exits_cleanly(cloud_without_group: Stack):
     """It finishes its current writes and sends their receipts. The other messages are delivered again."""
     cloud = cloud_without_group
@@ -333,6 +334,7 @@ def test_the_key_depends_only_on_device_camera_and_id():
     assert late == make_object(message, "a/b", CAPTURED_AT)
 
 
+@pytest.mark.slow
 def test_a_picture_that_is_delivered_again_while_s3_is_down_is_one_object(stack: Stack):
     """Its key contains the time of its first arrival, and copies take no memory. Two equal pictures remain two."""
     stack.start_servers()

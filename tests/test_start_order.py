@@ -121,6 +121,7 @@ def test_a_backlog_is_delivered_before_the_error_of_a_missing_or_unreadable_came
     assert f"CAMERA_SOURCE is '{source}'" in detector.output().splitlines()[-1]
 
 
+@pytest.mark.slow
 def test_a_camera_that_only_hangs_ends_the_process_with_its_own_exit_code(stack: Stack):
     """The faces found until then are committed, and stay in the outbox for the process that the supervisor starts."""
     environ = stack.environ(CAMERA_SOURCE="rtsp://camera", LOCAL_MQTT_PORT=str(free_port()), FACE_INTERVAL="3600")

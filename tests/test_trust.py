@@ -207,6 +207,7 @@ def _is_refused(cloud: Cloud, tls: TlsFiles) -> bool:
     return False
 
 
+@pytest.mark.slow
 def test_a_device_that_is_enrolled_again_reconnects_by_itself(
     cloud: Cloud, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ):

@@ -96,6 +96,7 @@ def finish(detector: Program, camera: NetworkCamera, cloud: Cloud, stack: Stack)
     assert len({(one.track, one.captured_at) for one in cloud.faces}) == len(arrived)
 
 
+@pytest.mark.slow
 def test_a_clock_that_is_stepped_while_the_detector_runs(
     stack: Stack, camera: NetworkCamera, cloud: Cloud, wrong_clock: WrongClock
 ):

@@ -290,6 +290,7 @@ def test_slow_connections_do_not_keep_devices_out(office: Office, record: Record
     record(f"{len(held)} connections with {way}", f"a device joined after {seconds:.1f} s")
 
 
+@pytest.mark.slow
 def test_very_many_connections_do_not_keep_devices_out(office: Office, record: Record, tmp_path: Path):
     """From many addresses, by another process, all the time."""
     office.code("punctual-1")

@@ -69,7 +69,14 @@ def test_one_device_keeps_only_few_of_many_connections(cloud: Stack, record: Rec
     record(f"{count} connections of one device", f"{alive} accepted and open at the end")
 
 
-@pytest.mark.parametrize("way", ["no handshake", "half a handshake", "half a CONNECT"])
+@pytest.mark.parametrize(
+    "way",
+    [
+        pytest.param("no handshake", marks=pytest.mark.slow),
+        pytest.param("half a handshake", marks=pytest.mark.slow),
+        "half a CONNECT",
+    ],
+)
 def test_unfinished_connections_do_not_keep_others_out(cloud: Stack, honest: HonestDevice, record: Record, way: str):
     """The broker ends the oldest ones of the same address. Whoever comes from another address gets in."""
     count = HALF_CONNECTS if way == "half a CONNECT" else CONNECTIONS
