@@ -24,6 +24,7 @@ import socket
 import ssl
 import threading
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any
 
@@ -57,7 +58,7 @@ if paho_version != PAHO_VERSION:
     )
 
 
-class NetworkLoop(paho.Client):
+class NetworkLoop(paho.Client, ABC):
     """One connection, without reconnecting. A subclass handles the packets that arrive."""
 
     def __init__(
@@ -103,17 +104,17 @@ class NetworkLoop(paho.Client):
         self._is_aborted = True
         self.wake()
 
+    @abstractmethod
     def _handle(self, first: int, packet: bytes) -> None:
         """Handle a packet: ``first`` is its first byte, ``packet`` all that follows its length.
 
         Raises:
             BadMessage: it is not valid. The connection is closed.
         """
-        raise NotImplementedError
 
+    @abstractmethod
     def _send_waiting(self) -> float:
         """Queue the packets that may be sent now, and return in how many seconds to call again; infinity: never."""
-        raise NotImplementedError
 
     def _thread_main(self) -> None:
         reason = "closed"
