@@ -56,18 +56,33 @@ def scraped(name: str) -> dict[str, float]:
     return scrape(PORTS[name])
 
 
+def settled_counters() -> tuple[dict[str, float], dict[str, float]]:
+    """The metrics of the sink and of the forwarder, once every forwarded face is written.
+
+    A scrape is no snapshot: a counter may change while the next one is read. So the sink is scraped twice, and the
+    forwarder in between, until no counter of the sink has changed.
+    """
+    scrapes: list[dict[str, float]] = []
+
+    def is_settled() -> bool:
+        scrapes[:] = [scraped("s3sink"), scraped("forwarder"), scraped("s3sink")]
+        before, forwarder, sink = scrapes
+        return (
+            sink["facewire_writes_underway"] == 0
+            and forwarder["facewire_messages_forwarded_total{direction=up}"]
+            == sink[_WRITTEN] + sink["facewire_objects_already_there_total"]
+            and all(before[name] == value for name, value in sink.items() if name.startswith("facewire_"))
+        )
+
+    await_true(is_settled, 30, "every forwarded face is written, and all have counted it")
+    return scrapes[2], scrapes[1]
+
+
 def test_counters_of_all_processes_are_consistent(chain: Stack):
     """Each process has received what the previous one has sent."""
     await_true(lambda: len(chain.keys()) >= 30, 30, "faces arrive")
     chain.programs["detector"].process.send_signal(19)  # type: ignore[union-attr]  # SIGSTOP: no new faces
-    await_true(lambda: scraped("s3sink")["facewire_writes_underway"] == 0, 20, "all faces are written")
-    sink = scraped("s3sink")
-    await_true(
-        lambda: scraped("forwarder")["facewire_messages_forwarded_total{direction=up}"] >= sink[_WRITTEN],
-        10,
-        "the forwarder has counted them",
-    )
-    forwarder = scraped("forwarder")
+    sink, forwarder = settled_counters()
     chain.programs["detector"].process.send_signal(18)  # type: ignore[union-attr]
     detector = scraped("detector")
     assert sink["facewire_link_up{broker=cloud}"] == 1
