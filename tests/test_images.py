@@ -282,6 +282,12 @@ def test_workflow_builds_every_image_for_both_architectures_after_ci():
             assert re.fullmatch(r"[\w/-]+@[0-9a-f]{40}", action), action
 
 
+def test_the_base_image_of_the_broker_is_pinned():
+    """To a patch version and a digest. A new minor version of Mosquitto has changed what the configuration means."""
+    bases = [arguments for name, arguments in instructions(ROOT / "Dockerfile.broker") if name == "ARG"]
+    assert re.fullmatch(r"BASE=eclipse-mosquitto:\d+\.\d+\.\d+-alpine@sha256:[0-9a-f]{64}", bases[0])
+
+
 def test_shellcheck_reports_no_problems():
     """For all shell scripts."""
     scripts = [*ROOT.rglob("*/broker/*.sh"), *ROOT.glob("*/*.sh"), ROOT / ".ci" / "run"]

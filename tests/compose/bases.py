@@ -14,7 +14,7 @@ import tempfile
 from pathlib import Path
 
 from demo.program import find_program
-from tests.compose.shell import Failed, as_root, run
+from tests.compose.shell import Failed, as_root, attempt, run
 
 _PULL_SECONDS = 90
 _SUBSTITUTE = "facewire-stand-in"
@@ -65,9 +65,18 @@ def prepare(images: list[str]) -> bool:
     if not _is_present(_SUBSTITUTE):
         _build_debian(_SUBSTITUTE, _PACKAGES)
     for image in images:
-        if not _is_present(image):
-            _build_substitute(image)
+        if not _is_present(local_name(image)):
+            _build_substitute(_without_digest(image))
     return False
+
+
+def local_name(image: str) -> str:
+    """Return the name by which a base image is known here. A substitute has no digest."""
+    return image if _is_present(image) else _without_digest(image)
+
+
+def _without_digest(image: str) -> str:
+    return image.partition("@")[0]
 
 
 def prepare_arm64() -> str:
@@ -87,7 +96,7 @@ def prepare_arm64() -> str:
 
 
 def _is_present(image: str) -> bool:
-    return bool(run("docker", "images", "--quiet", image).strip())
+    return attempt("docker", "image", "inspect", "--format", "{{.Id}}", image)[0] == 0
 
 
 def _is_substitute(image: str) -> bool:
