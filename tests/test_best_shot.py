@@ -73,9 +73,17 @@ def test_a_near_twin_is_sent_if_it_is_far_better():
 
 
 def test_of_pictures_that_show_nothing_none_is_far_better():
-    """A face in the dark is sent once an interval too."""
+    """A face in the dark is sent once an interval too. Each picture is the best so far, so the intervals end late."""
     dark = {number / 20: 1e-9 * number for number in range(1, 61)}
-    assert [when for when, _ in sent_by(BestShotSelector(1.0, 0.0), dark, 3)] == [0.05, 1.05, 2.05]
+    assert [when for when, _ in sent_by(BestShotSelector(1.0, 0.0), dark, 3)] == [0.05, 1.25, 2.25]
+
+
+def test_an_interval_ends_late_while_its_pictures_get_better():
+    """When the best one is 0.2 s old, and at most 0.2 s late. The next interval ends when it would have ended."""
+    steady = {number / 20: 0.4 for number in range(60)}
+    better = {0.95: 0.5, 1.0: 0.55, 1.05: 0.6, 1.1: 0.5, 1.9: 0.5}
+    assert sent_by(BestShotSelector(1.0, 0.0), steady | better, 2.5) == [(0.0, 0.0), (1.2, 1.05), (2.1, 1.9)]
+    assert sent_by(BestShotSelector(1.0, 0.0), steady | {0.7: 0.5}, 1.5) == [(0.0, 0.0), (1.0, 0.7)]
 
 
 def test_a_far_better_picture_does_not_wait_for_the_end_of_its_interval():

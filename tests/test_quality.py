@@ -38,6 +38,11 @@ def darkened(image: Image, factor: float) -> Image:
     return (image * factor).astype(np.uint8)
 
 
+def brightened(image: Image, factor: float) -> Image:
+    """An image that received too much light. Clipped pixels have sharp edges."""
+    return np.clip(image * factor, 0, 255).astype(np.uint8)
+
+
 def blurred(image: Image, sigma: float) -> Image:
     """An image out of focus; ``sigma`` in pixels."""
     return cv2.GaussianBlur(image, (0, 0), sigma)  # type: ignore[return-value]
@@ -68,7 +73,7 @@ def mean_quality(seen: Seen, change: Change = lambda image: image) -> float:
             [lambda image: image, lambda image: with_noise(blurred(image, 2), 10)],
             id="a blurred, noisy picture is not sharp",
         ),
-        pytest.param([lambda image: image, lambda image: np.full_like(image, 255)], id="overexposed"),
+        pytest.param([lambda image, f=f: brightened(image, f) for f in (1.0, 2.0, 3.0)], id="overexposed"),
     ],
 )
 def test_each_picture_is_better_than_the_next_one(seen: Seen, changes: list[Change]):

@@ -125,6 +125,93 @@ DELIVERY_MUTANTS = (
     ),
 )
 
+_SELECTION = "edge/detector/selection"
+
+SELECTION_MUTANTS = (
+    Mutant(
+        "a track runs on after a cut",
+        (Edit(f"{_SELECTION}/scene.py", "self._end_tracks() if frame.after_cut else []", "[]"),),
+        "tests/test_cuts.py::test_no_track_continues_over_a_cut",
+    ),
+    Mutant(
+        "cuts are found by histograms alone",
+        (
+            Edit(
+                f"{_SELECTION}/cuts.py",
+                "distance > _MIN_SHADES_DISTANCE and _share_agreeing(before, now, blocks) < _MAX_AGREEING",
+                "distance > _MIN_SHADES_DISTANCE",
+            ),
+        ),
+        "tests/test_cuts.py::test_what_resembles_a_cut_is_none",
+    ),
+    Mutant(
+        "the end of a first wait sends its first picture, not its best",
+        (
+            Edit(
+                f"{_SELECTION}/best_shot.py",
+                "        interval.best, interval.best_at = candidate, clock\n",
+                "        if not (interval.is_first_wait and interval.best):\n"
+                "            interval.best, interval.best_at = candidate, clock\n",
+            ),
+        ),
+        "tests/test_best_shot.py::test_the_first_picture_is_the_best_one_of_a_short_wait",
+    ),
+    Mutant(
+        "near twins are sent",
+        (
+            Edit(
+                f"{_SELECTION}/best_shot.py",
+                "if is_twin and not interval.is_far_better(quality):",
+                "if is_twin and False:",
+            ),
+        ),
+        "tests/test_best_shot.py::test_near_twins_are_not_sent",
+    ),
+    Mutant(
+        "an interval ends on time, however new its best picture is",
+        (Edit(f"{_SELECTION}/best_shot.py", "max(late, age) >= self._settled_seconds)", "late >= 0)"),),
+        "tests/test_best_shot.py::test_an_interval_ends_late_while_its_pictures_get_better",
+    ),
+    Mutant(
+        "one bad view rejects a track for ever",
+        (
+            Edit(
+                f"{_SELECTION}/verification.py",
+                "        doubt.evidence = max(doubt.evidence + log_odds, _MIN_EVIDENCE)\n",
+                "        doubt.evidence += log_odds\n",
+            ),
+        ),
+        "tests/test_verification.py::test_bad_views_for_minutes_are_outweighed_by_a_few_good_ones",
+    ),
+    Mutant(
+        "tracks in doubt are sent",
+        (
+            Edit(
+                f"{_SELECTION}/verification.py",
+                "        if doubt.evidence < 0:\n",
+                "        if doubt.evidence is None:\n",
+            ),
+        ),
+        "tests/test_verification.py::test_a_detection_in_noise_is_rejected_counted_and_not_sent",
+    ),
+    Mutant(
+        "noise counts as sharpness",
+        (Edit(f"{_SELECTION}/quality.py", "variance - _LAPLACIAN_GAIN * noise(face) ** 2", "variance"),),
+        "tests/test_quality.py::test_noise_does_not_make_a_picture_sharper",
+    ),
+    Mutant(
+        "quality ignores the light",
+        (
+            Edit(
+                f"{_SELECTION}/quality.py",
+                "sharp / (sharp + _HALF_SHARPNESS) * exposure(face)",
+                "sharp / (sharp + _HALF_SHARPNESS)",
+            ),
+        ),
+        "tests/test_quality.py::test_each_picture_is_better_than_the_next_one",
+    ),
+)
+
 FORWARDER_MUTANTS = (
     Mutant(
         "Home Assistant's announcement is not withdrawn",
@@ -668,6 +755,7 @@ ENROLMENT_MUTANTS = (
 MUTANTS = (
     *OUTBOX_MUTANTS,
     *DELIVERY_MUTANTS,
+    *SELECTION_MUTANTS,
     *FORWARDER_MUTANTS,
     *MQTT_MUTANTS,
     *SINK_MUTANTS,

@@ -1,6 +1,7 @@
 """Selects the pictures of a face that are sent: a first one soon, then the best one of each interval.
 
 The first picture may wait for a better one, as a face is often blurred, turned away or cut off when it comes into view.
+An interval ends a little later if its best picture is so new that the next ones may be better still.
 """
 
 import math
@@ -19,6 +20,8 @@ _MIN_COMPARED_QUALITY = 0.01
 """Lower qualities are compared as this one: of two pictures that show nothing, none is far better."""
 _GOOD_QUALITY = 0.5
 """Quality from which a first picture does not wait for a better one."""
+_SETTLED_SECONDS = 0.2
+"""An interval ends when its best picture is this old, at most this much late. It is at most a quarter of an interval."""
 _TOLERANCE_SECONDS = 0.01
 """An interval may end this much early rather than one frame late: frames do not fall on whole intervals."""
 
@@ -58,6 +61,7 @@ class _Interval:
     is_first_wait: bool
     """Whether this is the short wait for a first picture, at the begin of the interval."""
     best: Candidate | None = None
+    best_at: float = -math.inf
     sent_at: float = -math.inf
     """Capture time of the last picture sent, in seconds since boot."""
     sent_quality: float = 0.0
@@ -78,6 +82,7 @@ class BestShotSelector:
         self._seconds = interval_seconds
         self._first_wait_seconds = min(first_wait_seconds, interval_seconds)
         self._min_apart_seconds = min(MIN_APART_SECONDS, interval_seconds / 2)
+        self._settled_seconds = min(_SETTLED_SECONDS, interval_seconds / 4)
         self._intervals: dict[int, _Interval] = {}
 
     def is_improvement(self, track: int, quality: float, captured_at: float) -> bool:
@@ -100,12 +105,12 @@ class BestShotSelector:
         picture that is far better than the last one sent. Others become the best one so far.
         """
         interval = self._intervals.get(candidate.track)
-        if interval is None or clock >= interval.ends_at - _TOLERANCE_SECONDS:
+        if interval is None or (interval.best is None and clock >= interval.ends_at - _TOLERANCE_SECONDS):
             before, interval = interval, _Interval(clock, clock + self._first_wait_seconds, is_first_wait=True)
             if before is not None:
                 interval.sent_at, interval.sent_quality = before.sent_at, before.sent_quality
             self._intervals[candidate.track] = interval
-        interval.best = candidate
+        interval.best, interval.best_at = candidate, clock
         if interval.is_first_wait:
             is_good = candidate.quality >= min(_GOOD_QUALITY, interval.sent_quality or _GOOD_QUALITY)
             return self._take(interval) if is_good or not may_wait or not self._first_wait_seconds else []
@@ -119,9 +124,9 @@ class BestShotSelector:
         """Return the best candidate of each interval or first wait that has ended by ``clock``."""
         candidates: list[Candidate] = []
         for interval in self._intervals.values():
-            late = clock - interval.ends_at
-            if interval.best is not None and late >= -_TOLERANCE_SECONDS:
+            if interval.best is not None and self._has_ended(interval, clock):
                 if not interval.is_first_wait:
+                    late = clock - interval.ends_at
                     interval.ends_at += self._seconds if late < self._seconds else late + self._seconds
                 candidates += self._take(interval)
         return candidates
@@ -134,6 +139,10 @@ class BestShotSelector:
         """End the tracks that are no longer active, by default all, and return their best candidates so far."""
         ended = [self._intervals.pop(track) for track in list(self._intervals) if not is_active(track)]
         return [interval.best for interval in ended if interval.best is not None]
+
+    def _has_ended(self, interval: _Interval, clock: float) -> bool:
+        late, age = clock - interval.ends_at + _TOLERANCE_SECONDS, clock - interval.best_at + _TOLERANCE_SECONDS
+        return late >= 0 and (interval.is_first_wait or max(late, age) >= self._settled_seconds)
 
     def _take(self, interval: _Interval) -> list[Candidate]:
         """Take the best candidate of an interval, if any, to send it. A first wait becomes the interval it began."""
