@@ -40,7 +40,7 @@ def darkened(image: Image, factor: float) -> Image:
 
 def brightened(image: Image, factor: float) -> Image:
     """An image that received too much light. Clipped pixels have sharp edges."""
-    return np.minimum(image * factor, 255).astype(np.uint8)
+    return np.clip(image * factor, 0, 255).astype(np.uint8)  # type: ignore[no-any-return]
 
 
 def blurred(image: Image, sigma: float) -> Image:
