@@ -21,7 +21,7 @@ _MIN_COMPARED_QUALITY = 0.01
 _GOOD_QUALITY = 0.5
 """Quality from which a first picture does not wait for a better one."""
 _SETTLED_SECONDS = 0.2
-"""An interval ends when its best picture is this old, at most this much late. It is at most a quarter of an interval."""
+"""An interval ends when its best picture is this old, at most this much late; at most a quarter of an interval."""
 _TOLERANCE_SECONDS = 0.01
 """An interval may end this much early rather than one frame late: frames do not fall on whole intervals."""
 
