@@ -19,7 +19,8 @@ from demo.film import clip
 from demo.program import await_true
 from demo.stack import CAMERA, Stack
 from edge.detector.delivery.outbox import Outbox
-from wire import face, status, topics
+from wire import status, topics
+from wire.ids import new_id, time_of_id
 from wire.mqtt.connect_options import ConnectOptions
 from wire.mqtt.connection import Message
 from wire.mqtt.session import Session
@@ -112,7 +113,7 @@ class _Watch:
         if message.topic.startswith("status/"):
             self.stats = status.decode(message.payload)
         else:
-            captured_at = face.time_of_id((message.properties.correlation_data or b"").decode())
+            captured_at = time_of_id((message.properties.correlation_data or b"").decode())
             self.receipts.append((captured_at, (datetime.now(UTC) - captured_at).total_seconds()))
         self.session.acknowledge(message)
 
@@ -125,7 +126,7 @@ def _fill(stack: Stack, count: int) -> None:
     jpeg = jpeg[:-2] + os.urandom(max(0, FACE_BYTES - len(jpeg))).replace(b"\xff", b"\x00") + b"\xff\xd9"
     for number, one in enumerate(faces_of(count, jpeg, CAMERA)):
         captured_at = yesterday + timedelta(milliseconds=200 * number)
-        outbox.store([replace(one, id=face.new_id(captured_at), captured_at=captured_at)])
+        outbox.store([replace(one, id=new_id(captured_at), captured_at=captured_at)])
     outbox.close()
 
 

@@ -33,6 +33,7 @@ from demo.ports import HOST, free_port
 from demo.program import NotInstalled, await_true
 from demo.stack import BUCKET, Stack
 from wire import face, keys, topics
+from wire.ids import new_id
 from wire.mqtt.connect_options import ConnectOptions
 from wire.mqtt.connection import Message
 from wire.mqtt.endpoint import Endpoint
@@ -222,7 +223,7 @@ def _faces(count: int) -> Iterator[IndexedFace]:
         origin = CAMERAS[min(len(CAMERAS) - 1, int(chance.expovariate(0.4)))]
         tracks[origin] += chance.random() < 0.1
         confidence = round(chance.uniform(0.49, 1) ** 0.5, 3)
-        yield IndexedFace(origin, face.new_id(moment), confidence, tracks[origin], (412, 96, 118, 141), (1280, 720))
+        yield IndexedFace(origin, new_id(moment), confidence, tracks[origin], (412, 96, 118, 141), (1280, 720))
 
 
 def _fill_index(path: Path, count: int) -> int:

@@ -31,8 +31,9 @@ from demo.program import await_true
 from demo.stack import CAMERA, DEVICE, Stack
 from tests.chaos.proxy import Mode, TcpProxy
 from tests.scrape import scrape
-from wire import face, topics
+from wire import topics
 from wire.errors import BadMessage
+from wire.ids import time_of_id
 from wire.mqtt.connect_options import ConnectOptions
 from wire.mqtt.connection import Message
 from wire.mqtt.endpoint import Endpoint
@@ -235,7 +236,7 @@ class Observer:
             session.acknowledge(message)
             face_id = (message.properties.correlation_data or b"").decode()
             try:
-                captured_at = face.time_of_id(face_id)
+                captured_at = time_of_id(face_id)
             except BadMessage:
                 return  # the forwarder's probe
             self.ages[names[message.topic]].append((now - captured_at).total_seconds())

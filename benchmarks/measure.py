@@ -22,8 +22,8 @@ from rich.table import Table
 from demo import program
 from demo.program import ROOT
 from demo.stack import DEVICE
-from wire import face
 from wire.face import Face
+from wire.ids import new_id
 from wire.process.command import make_parser
 from wire.topics import Origin
 
@@ -92,7 +92,7 @@ def faces_of(count: int, jpeg: bytes, camera: str) -> list[Face]:
         track=1,
         model="yunet-2023mar",
     )
-    return [replace(one, id=face.new_id(now)) for _ in range(count)]
+    return [replace(one, id=new_id(now)) for _ in range(count)]
 
 
 def processor() -> str:

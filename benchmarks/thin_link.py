@@ -24,7 +24,8 @@ from demo.program import await_true
 from demo.stack import CAMERA, Stack
 from edge.detector.delivery.outbox import Outbox
 from tests.chaos.proxy import Mode, TcpProxy
-from wire import face, probe, topics
+from wire import probe, topics
+from wire.ids import new_id
 from wire.mqtt.connect_options import ConnectOptions
 from wire.mqtt.connection import Message
 from wire.mqtt.endpoint import Endpoint
@@ -164,7 +165,7 @@ def _fill(stack: Stack, count: int, size: int) -> None:
     jpeg = jpeg[:-2] + os.urandom(size - len(jpeg)).replace(b"\xff", b"\x00") + b"\xff\xd9"
     for number, one in enumerate(faces_of(count, jpeg, CAMERA)):
         captured_at = yesterday + timedelta(milliseconds=200 * number)
-        outbox.store([replace(one, id=face.new_id(captured_at), captured_at=captured_at)])
+        outbox.store([replace(one, id=new_id(captured_at), captured_at=captured_at)])
     outbox.close()
 
 

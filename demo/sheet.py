@@ -9,7 +9,7 @@ from typing import Self, TypeVar
 
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
-from wire.face import parse_time
+from wire.timestamps import parse_time
 
 MAX_FACES = 54
 """Maximum number of faces on a sheet. From more, this many are chosen evenly."""

@@ -13,8 +13,8 @@ from demo import program
 from demo.ports import HOST
 from demo.program import await_true
 from demo.stack import OPERATOR, OPERATOR_PASSWORD
-from wire import face
 from wire.face import Face
+from wire.ids import new_id
 from wire.mqtt.connect_options import ConnectOptions
 from wire.mqtt.connection import Message
 from wire.mqtt.endpoint import Endpoint
@@ -43,7 +43,7 @@ def make_face(**changes: Any) -> Face:
     """A face with the values of the example in the contract."""
     captured_at = changes.pop("captured_at", CAPTURED_AT)
     made = Face(
-        id=face.new_id(captured_at),
+        id=new_id(captured_at),
         origin=Origin("jetson-1", "door"),
         captured_at=captured_at,
         jpeg=b"\xff\xd8\xff\xd9",

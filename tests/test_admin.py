@@ -24,6 +24,7 @@ from tests.builders import CAPTURED_AT, Peer, make_face, make_jpeg
 from wire import face, keys
 from wire.errors import ConfigurationError
 from wire.face import Face
+from wire.ids import id_from_hash, new_id
 from wire.mqtt.connection import Message
 from wire.mqtt.properties import NO_PROPERTIES, Properties, unpack
 from wire.topics import Origin
@@ -41,7 +42,7 @@ def admin(stack: Stack, *arguments: str, **environ: str) -> subprocess.Completed
 
 def put(stack: Stack, bucket: str, device: str, camera: str, captured_at: datetime) -> str:
     """Store a face and return its key."""
-    key = keys.of_face("faces", Origin(device, camera), captured_at, face.new_id(captured_at))
+    key = keys.of_face("faces", Origin(device, camera), captured_at, new_id(captured_at))
     stack.s3().put_object(Bucket=bucket, Key=key, Body=b"x")
     return key
 
@@ -200,7 +201,7 @@ def test_only_matching_objects_are_deleted(servers: Stack, bucket: str, criteria
     assert stored_keys(servers, bucket) == before - expected
 
 
-@pytest.mark.parametrize("make", [face.new_id, lambda moment: face.id_from_hash(moment, bytes(range(10)))])
+@pytest.mark.parametrize("make", [new_id, lambda moment: id_from_hash(moment, bytes(range(10)))])
 def test_a_single_face_is_deleted_by_its_id(servers: Stack, bucket: str, make):
     """Without its device or camera. A plain picture has an id too."""
     face_id = make(CAPTURED_AT)

@@ -19,7 +19,8 @@ from edge.detector.model.yunet import FaceDetector
 from edge.detector.selection.scene import WEAK_CONFIDENCE
 from edge.detector.settings import DetectorSettings
 from tests.test_detector import RecordingDelivery, SilentCamera
-from wire.face import CORRECTED, UNKNOWN, Face, time_of_id
+from wire.face import CORRECTED, UNKNOWN, Face
+from wire.ids import time_of_id
 from wire.process import clock
 from wire.process.lifecycle import Stop
 

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from tests.builders import CAPTURED_AT, make_face
 from wire import face
 from wire.errors import BadMessage, DamagedMessage
+from wire.ids import id_from_hash, new_id, time_of_id
 from wire.mqtt.properties import Properties, unpack
 from wire.topics import Origin
 
@@ -90,18 +91,18 @@ def test_a_payload_without_the_digest_of_its_face_is_damaged():
 
 def test_an_id_is_a_uuid7_with_the_capture_time():
     """The S3 key is derived from device, camera and id, so the id must contain the time."""
-    minted = face.new_id(CAPTURED_AT)
+    minted = new_id(CAPTURED_AT)
     assert minted[14] == "7"
     assert minted[19] in "89ab"
-    assert face.time_of_id(minted) == CAPTURED_AT
-    assert len({face.new_id(CAPTURED_AT) for _ in range(1000)}) == 1000
+    assert time_of_id(minted) == CAPTURED_AT
+    assert len({new_id(CAPTURED_AT) for _ in range(1000)}) == 1000
 
 
 def test_an_id_from_a_hash_depends_only_on_hash_and_time():
     """A plain JPEG that is delivered twice in the same millisecond is one object."""
-    first = face.id_from_hash(CAPTURED_AT, b"0123456789")
-    assert first == face.id_from_hash(CAPTURED_AT, b"0123456789xyz")
-    assert first != face.id_from_hash(CAPTURED_AT, b"1123456789")
+    first = id_from_hash(CAPTURED_AT, b"0123456789")
+    assert first == id_from_hash(CAPTURED_AT, b"0123456789xyz")
+    assert first != id_from_hash(CAPTURED_AT, b"1123456789")
     assert first[14] == "8"
 
 

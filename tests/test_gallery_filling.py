@@ -26,6 +26,7 @@ from tests.scrape import scrape
 from tests.scripted_s3 import Request, ScriptedS3, listing, response
 from wire import face, keys, stored, topics
 from wire.face import Face
+from wire.ids import new_id
 from wire.process.lifecycle import Stop
 from wire.topics import Origin
 
@@ -156,7 +157,7 @@ def test_listed_faces_are_described_from_their_metadata(servers: Stack, bucket: 
     wrong = put(bucket, make_face(captured_at=CAPTURED_AT + timedelta(seconds=1)))
     key = keys.of_id(bucket.prefix, wrong.origin, wrong.id)
     servers.s3().put_object(Bucket=BUCKET, Key=key, Body=b"", Metadata={"confidence": "9", "track": "-1", "box": "a"})
-    gone = IndexedFace(DOOR, face.new_id(CAPTURED_AT))
+    gone = IndexedFace(DOOR, new_id(CAPTURED_AT))
     index.add([IndexedFace(one.origin, one.id) for one in (good, wrong, gone)], described=False)
     described: list[IndexedFace] = []
     removed: list[str] = []
@@ -178,7 +179,7 @@ def test_listed_faces_are_described_from_their_metadata(servers: Stack, bucket: 
 def test_only_jpegs_are_passed_on(servers: Stack, bucket: Bucket, index: Index):
     """An object that is missing is removed from the index."""
     good, page = (put(bucket, make_face(), body=body) for body in (JPEG, b"<svg onload=alert(1)>"))
-    missing = IndexedFace(DOOR, face.new_id(CAPTURED_AT))
+    missing = IndexedFace(DOOR, new_id(CAPTURED_AT))
     index.add([good, page, missing])
     removed: list[str] = []
     pictures = Pictures(bucket, index, lambda names: removed.extend(name[1] for name in names))
@@ -337,7 +338,7 @@ def test_a_full_disk_is_retried(servers: Stack, bucket: Bucket, index: Index, ca
     made = put(bucket, make_face())
     index._database.writer.execute("PRAGMA max_page_count = 1")
     with pytest.raises(sqlite3.OperationalError, match="full"):
-        index.add(IndexedFace(DOOR, face.new_id(CAPTURED_AT)) for _ in range(1000))
+        index.add(IndexedFace(DOOR, new_id(CAPTURED_AT)) for _ in range(1000))
     assert index.count == 0
     stop = Stop()
     filling = Filling(bucket, index, stop, per_second=1000, on_found=lambda faces: None, on_removed=lambda names: None)
@@ -351,7 +352,7 @@ def test_a_denied_face_is_missing_if_it_is_not_listed(
     servers: Stack, bucket: Bucket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_listed: bool
 ):
     """AWS denies reading an object that does not exist, unless the whole bucket may be listed."""
-    key = keys.of_id("faces", DOOR, face.new_id(CAPTURED_AT))
+    key = keys.of_id("faces", DOOR, new_id(CAPTURED_AT))
 
     def script(request: Request) -> list[bytes | object]:
         if "list-type=2" in request.target:

@@ -12,7 +12,7 @@ import pytest
 from cloud.gallery.index.face import MAX_GAP_MS, IndexedFace, Tile
 from cloud.gallery.index.filters import BadQuery, Filters
 from cloud.gallery.index.index import Index
-from wire import face, keys
+from wire.ids import id_from_hash, new_id, time_of_any_id
 from wire.topics import Origin
 
 ZONE = ZoneInfo("Europe/Berlin")
@@ -25,7 +25,7 @@ SOURCE = "bucket/faces"
 def make_indexed(at: datetime = START, origin: Origin = DOOR, **changes: object) -> IndexedFace:
     """A face with attributes."""
     values = {"confidence": 0.9, "track": 1, "box": (10, -2, 80, 90), "framesize": (1280, 720)} | changes
-    return IndexedFace(origin, face.new_id(at), **values)  # type: ignore[arg-type]
+    return IndexedFace(origin, new_id(at), **values)  # type: ignore[arg-type]
 
 
 def make_many(count: int, seed: int = 1) -> list[IndexedFace]:
@@ -37,7 +37,7 @@ def make_many(count: int, seed: int = 1) -> list[IndexedFace]:
         )
         origin = chance.choice([DOOR, YARD, OTHER])
         if chance.random() < 0.1:
-            found.append(IndexedFace(origin, face.id_from_hash(at, chance.randbytes(10))))
+            found.append(IndexedFace(origin, id_from_hash(at, chance.randbytes(10))))
         else:
             confidence = chance.randrange(700, 1001) / 1000
             quality = chance.choice([None, chance.randrange(1001) / 1000])  # None: an older detector
@@ -217,7 +217,7 @@ def test_removed_faces_are_gone_from_pages_and_counts(index: Index):
     faces = make_many(50)
     index.add(faces)
     names = [(one.origin, one.id) for one in faces]
-    assert index.remove([*names[:20], (DOOR, face.new_id(START)), (Origin("x", "y"), names[0][1])]) == 20
+    assert index.remove([*names[:20], (DOOR, new_id(START)), (Origin("x", "y"), names[0][1])]) == 20
     assert index.count == 30
     assert {tile.face.id for tile in walk(index, Filters(), stacked=False)} == {name[1] for name in names[20:]}
     assert sum(count for _, count in index.days(Filters())) == 30
@@ -228,9 +228,9 @@ def test_removed_faces_are_gone_from_pages_and_counts(index: Index):
 
 def test_faces_of_the_same_number_are_all_kept(index: Index):
     """Their ids differ only in what the number does not hold."""
-    base = face.new_id(START)
+    base = new_id(START)
     same = [IndexedFace(DOOR, base[:24] + f"{number:07x}" + base[31:], track=1) for number in range(20)]
-    assert len({keys.time_of_id(one.id) for one in same}) == 1
+    assert len({time_of_any_id(one.id) for one in same}) == 1
     index.add(same)
     index.remove([(same[0].origin, same[0].id)])
     index.add(same)

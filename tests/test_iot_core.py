@@ -17,9 +17,10 @@ from tests.iot_core.policy import Principal
 from tests.iot_core.site import Site
 from tests.iot_core.standin import SERVER_NAME, StandIn
 from tests.packets import RawClient
-from wire import face, keys
+from wire import keys
 from wire.mqtt.endpoint import Endpoint
 from wire.mqtt.tls import TlsFiles
+from wire.timestamps import format_time
 
 BUSY = 0.4
 """Share of the limits that a busy machine does not exceed, although data that is held up catches up."""
@@ -140,7 +141,7 @@ def test_the_policies_allow_what_is_needed_and_nothing_else(
 def test_the_rule_writes_a_face_under_the_key_of_the_sink():
     """Its template has only functions of AWS IoT SQL that are evaluated here as its reference describes them."""
     one = make_face()
-    attributes = {"id": one.id, "time": face.format_time(one.captured_at)}
+    attributes = {"id": one.id, "time": format_time(one.captured_at)}
     topic = ("devices", one.origin.device, "faces", one.origin.camera)
     rule = json.loads((ROOT / "deploy" / "aws-iot-core" / "s3-rule.json").read_text())
 

@@ -22,6 +22,7 @@ from tests.scrape import scrape
 from wire import face, probe
 from wire.mqtt.connection import SUCCESS, Message
 from wire.mqtt.properties import Properties
+from wire.timestamps import parse_time
 from wire.topics import Origin
 
 FACES = "devices/jetson-1/faces/door"
@@ -119,7 +120,7 @@ def test_a_plain_jpeg_of_any_mqtt_client_is_stored(cloud: Stack, tmp_path: Path)
         assert digests >= {stored["Metadata"]["sha256"]}
         assert stored["Metadata"]["id"] in key
         assert stored["ContentType"] == "image/jpeg"
-        arrived = face.parse_time(stored["Metadata"]["time"])
+        arrived = parse_time(stored["Metadata"]["time"])
         assert timedelta(0) <= datetime.now(UTC) - arrived < timedelta(seconds=60)
     assert digests == {hashlib.sha256(make_jpeg(seed=number)).hexdigest() for number in (0, 1)}
 

@@ -8,14 +8,14 @@ it.
 import hashlib
 import math
 import re
-import secrets
-import uuid
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from wire.errors import BadMessage, DamagedMessage
+from wire.ids import time_of_id
 from wire.mqtt.properties import Properties
+from wire.timestamps import format_time, parse_time
 from wire.topics import Origin
 
 TYPE = "facewire.face.v1"
@@ -35,13 +35,10 @@ EARLIEST = datetime(2020, 1, 1, tzinfo=UTC)
 """A face is captured later than this. An unset clock often shows 1970."""
 MAX_AHEAD = timedelta(days=1)
 """A face may be captured so much later than now, as clocks differ."""
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _INTEGER = re.compile(r"-?[0-9]{1,9}")
 _DECIMAL = re.compile(r"-?[0-9]{1,9}(\.[0-9]{1,9})?")
 _4_INTEGERS = re.compile(r"-?[0-9]{1,9}(?:,-?[0-9]{1,9}){3}")
 _10_DECIMALS = re.compile(r"-?[0-9]{1,9}(?:\.[0-9]{1,9})?(?:,-?[0-9]{1,9}(?:\.[0-9]{1,9})?){9}")
-_UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-([0-9a-f])[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")
-"""In its canonical form, with the variant of RFC 9562. The group is the version."""
 _MODEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _FRAMESIZE = re.compile(r"([1-9][0-9]{0,5})x([1-9][0-9]{0,5})")
@@ -230,61 +227,6 @@ def attributes_of(user_properties: Iterable[tuple[str, str]]) -> dict[str, str]:
 def source_of(origin: Origin) -> str:
     """Return the CloudEvents source of a camera."""
     return f"/devices/{origin.device}/cameras/{origin.camera}"
-
-
-def new_id(captured_at: datetime) -> str:
-    """Return a new id for a face captured at ``captured_at``: a UUIDv7 (RFC 9562, section 5.7)."""
-    return _uuid(captured_at, version=7, tail=secrets.randbits(74))
-
-
-def id_from_hash(arrived_at: datetime, digest: bytes) -> str:
-    """Return an id made of the time of arrival and a hash of at least 10 bytes: a UUIDv8 (RFC 9562, section 5.8).
-
-    Its layout is that of version 7, with bits of the hash instead of random bits.
-    """
-    return _uuid(arrived_at, version=8, tail=int.from_bytes(digest[:10]) >> 6)
-
-
-def time_of_id(face_id: str, version: int = 7) -> datetime:
-    """Return the time in an id: the capture time of a face (version 7), or the arrival time of a picture (version 8).
-
-    Raises:
-        BadMessage: the id is not a UUID of that version in its canonical, lower-case form.
-    """
-    match = _UUID.fullmatch(face_id)
-    if match is None or match[1] != str(version):
-        raise BadMessage(f"id {face_id[:64]!r} is not a lower-case UUIDv{version}")
-    try:
-        return _EPOCH + timedelta(milliseconds=int(face_id[:8] + face_id[9:13], 16))
-    except OverflowError:
-        raise BadMessage(f"the time of id {face_id!r} is after the year 9999") from None
-
-
-def format_time(moment: datetime) -> str:
-    """Format a time as RFC 3339 in UTC, with milliseconds."""
-    return f"{moment.astimezone(UTC):%Y-%m-%dT%H:%M:%S}.{moment.microsecond // 1000:03d}Z"
-
-
-def parse_time(text: str) -> datetime:
-    """Parse an RFC 3339 timestamp. Return it in UTC, truncated to whole milliseconds.
-
-    Raises:
-        BadMessage: it is not a timestamp, or has no offset from UTC.
-    """
-    try:
-        moment = datetime.fromisoformat(text)
-        if moment.tzinfo is None:
-            raise ValueError
-        moment = moment.astimezone(UTC)
-    except (ValueError, OverflowError):
-        raise BadMessage(f"time {text!r} is not an RFC 3339 timestamp such as 2026-11-22T15:04:05.123Z") from None
-    return moment.replace(microsecond=moment.microsecond // 1000 * 1000)
-
-
-def _uuid(moment: datetime, version: int, tail: int) -> str:
-    milliseconds = (moment - _EPOCH) // timedelta(milliseconds=1)
-    high, low = divmod(tail, 1 << 62)
-    return str(uuid.UUID(int=milliseconds << 80 | version << 76 | high << 64 | 0b10 << 62 | low))
 
 
 def _numbers(attributes: Mapping[str, str], name: str, count: int, pattern: re.Pattern[str]) -> list[float]:

@@ -8,8 +8,8 @@ Date and time are those in the id, in UTC. So a key follows from its prefix, its
 import re
 from datetime import date, datetime
 
-from wire import face
 from wire.errors import BadMessage
+from wire.ids import time_of_any_id
 from wire.topics import Origin, is_name
 
 _FILE = re.compile(r"(?P<time>[0-9]{6}\.[0-9]{3}Z)-(?P<id>[0-9a-f-]{36})\.jpg")
@@ -29,7 +29,7 @@ def of_id(prefix: str, origin: Origin, face_id: str) -> str:
     for name in origin:
         if not is_name(name):
             raise BadMessage(f"{name!r} is not a valid name of a device or a camera")
-    return of_face(prefix, origin, time_of_id(face_id), face_id)
+    return of_face(prefix, origin, time_of_any_id(face_id), face_id)
 
 
 def parse(prefix: str, key: str) -> tuple[Origin, str]:
@@ -44,15 +44,6 @@ def parse(prefix: str, key: str) -> tuple[Origin, str]:
             if of_id(prefix, origin, found["id"]) == key:
                 return origin, found["id"]
     raise BadMessage(f"{key!r} is not the key of a face below {prefix!r}")
-
-
-def time_of_id(face_id: str) -> datetime:
-    """Return the time in the id of a face, UUIDv7, or of a picture of another publisher, UUIDv8.
-
-    Raises:
-        BadMessage: the id is not valid.
-    """
-    return face.time_of_id(face_id, version=8 if face_id[14:15] == "8" else 7)
 
 
 def folder_of_day(prefix: str, origin: Origin, day: date) -> str:

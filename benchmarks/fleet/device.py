@@ -20,6 +20,7 @@ from edge.detector.delivery.underway import Reason, Underway
 from tests import packets
 from wire import face, receipt, topics
 from wire.face import Face
+from wire.ids import new_id, time_of_id
 from wire.mqtt.properties import unpack
 from wire.mqtt.session import INITIAL_RECONNECT_SECONDS, MAX_RECONNECT_SECONDS, MIN_STABLE_SECONDS
 from wire.process.backoff import delay_seconds
@@ -189,7 +190,7 @@ class Device:
     def _add(self) -> None:
         self._captured += 1
         moment = datetime.now(UTC)
-        face_id = face.new_id(moment.replace(microsecond=moment.microsecond // 1000 * 1000))
+        face_id = new_id(moment.replace(microsecond=moment.microsecond // 1000 * 1000))
         self.faces.append(face_id)
         self.open[self._captured] = face_id, time.monotonic()
         self._numbers[face_id] = self._captured
@@ -208,7 +209,7 @@ class Device:
 
     def _send_face(self, number: int) -> None:
         face_id = self.open[number][0]
-        one = replace(self._one, id=face_id, captured_at=face.time_of_id(face_id))
+        one = replace(self._one, id=face_id, captured_at=time_of_id(face_id))
         self._underway.add(number, face_id, len(one.jpeg))
         self._packet_id = self._packet_id % 65535 + 1
         topic = topics.to_cloud(self.name, topics.faces(CAMERA))

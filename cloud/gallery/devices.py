@@ -13,8 +13,9 @@ from zoneinfo import ZoneInfo
 
 import structlog
 
-from wire import face, status, topics
+from wire import status, topics
 from wire.errors import BadMessage
+from wire.timestamps import format_time, parse_time
 from wire.topics import Origin
 
 SILENT_SECONDS = 150.0
@@ -232,14 +233,14 @@ def _count(value: Any) -> int | None:
 def _time(value: Any) -> str | None:
     """Return a time as RFC 3339 in UTC; None if it is none."""
     try:
-        return face.format_time(face.parse_time(value)) if isinstance(value, str) else None
+        return format_time(parse_time(value)) if isinstance(value, str) else None
     except BadMessage:
         return None
 
 
 def _seconds(text: str) -> float:
-    return face.parse_time(text).timestamp()
+    return parse_time(text).timestamp()
 
 
 def _text(seconds: float) -> str:
-    return face.format_time(datetime.fromtimestamp(seconds, UTC))
+    return format_time(datetime.fromtimestamp(seconds, UTC))

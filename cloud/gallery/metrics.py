@@ -9,8 +9,8 @@ from prometheus_client.registry import Collector
 
 from cloud.gallery.devices import DeviceStatus
 from cloud.gallery.gallery import Gallery
-from wire import face
 from wire.mqtt.certificate_expiry import CertificateExpiry, expiry_metric
+from wire.timestamps import parse_time
 
 
 class GalleryCollector(Collector):
@@ -65,7 +65,7 @@ def _of_devices(devices: dict[str, DeviceStatus]) -> Iterable[Metric]:
     for device, known in devices.items():
         online.add_metric([device], known.online)
         ends = known.certificate_expires
-        expires.add_metric([device], math.nan if ends is None else face.parse_time(ends).timestamp())
+        expires.add_metric([device], math.nan if ends is None else parse_time(ends).timestamp())
         for camera, one in known.cameras.items():
             camera_online.add_metric([device, camera], one.online)
             for family, value in ((frames, one.frames_per_second), (waiting, one.waiting), (dropped, one.dropped)):

@@ -17,7 +17,9 @@ from typing import Protocol
 
 from wire import face, jpeg, keys, topics
 from wire.errors import BadMessage, DamagedMessage
+from wire.ids import id_from_hash
 from wire.mqtt.properties import MAX_BYTES, MAX_USER_PROPERTIES, Properties
+from wire.timestamps import format_time
 from wire.topics import Origin
 
 UNKNOWN_DEVICE = "_"
@@ -122,7 +124,7 @@ def make_quarantined(
     metadata = {
         "reason": _printable_ascii(reason),
         "topic": _printable_ascii(message.topic),
-        "arrived": face.format_time(arrived_at),
+        "arrived": format_time(arrived_at),
     }
     packed, body = _packed(message), message.payload
     encoded = base64.b64encode(packed).decode("ascii")
@@ -166,7 +168,7 @@ def _make_face(message: Publication, prefix: str, origin: Origin, now: datetime 
         key=keys.of_face(prefix, origin, decoded.captured_at, decoded.id),
         body=message.payload,
         content_type=face.CONTENT_TYPE,
-        metadata={**attributes, "source": face.source_of(origin), "time": face.format_time(decoded.captured_at)},
+        metadata={**attributes, "source": face.source_of(origin), "time": format_time(decoded.captured_at)},
         receipt_topic=topics.receipts_for(message.topic),
         receipt_id=decoded.id.encode("ascii"),
         kind=Kind.FACE,
@@ -177,7 +179,7 @@ def _make_face(message: Publication, prefix: str, origin: Origin, now: datetime 
 def _make_picture(message: Publication, prefix: str, origin: Origin, arrived_at: datetime) -> S3Object:
     jpeg.check(message.payload)
     digest = hashlib.sha256(message.payload).digest()
-    picture_id = face.id_from_hash(arrived_at, digest)
+    picture_id = id_from_hash(arrived_at, digest)
     return S3Object(
         key=keys.of_face(prefix, origin, arrived_at, picture_id),
         body=message.payload,
@@ -185,7 +187,7 @@ def _make_picture(message: Publication, prefix: str, origin: Origin, arrived_at:
         metadata={
             "id": picture_id,
             "source": face.source_of(origin),
-            "time": face.format_time(arrived_at),
+            "time": format_time(arrived_at),
             "sha256": digest.hex(),
         },
         receipt_topic=topics.receipts_for(message.topic),

@@ -26,9 +26,11 @@ from edge.detector.settings import DetectorSettings
 from edge.detector.stages import ObserveAge, Stage, ignore_age
 from wire import status, topics
 from wire.errors import ConfigurationError
-from wire.face import CORRECTED, UNKNOWN, Face, digest_of, format_time, new_id
+from wire.face import CORRECTED, UNKNOWN, Face, digest_of
+from wire.ids import new_id
 from wire.process import clock
 from wire.process.lifecycle import STOP_SECONDS, Stop, spawn
+from wire.timestamps import format_time
 from wire.topics import Origin
 
 STATUS_SECONDS = 2.0

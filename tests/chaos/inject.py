@@ -34,7 +34,7 @@ from tests.chaos.ledger import Camera
 from tests.chaos.proxy import Mode
 from tests.chaos.s3proxy import S3Fault
 from tests.chaos.site import Site
-from wire.face import time_of_id
+from wire.ids import time_of_id
 
 _BACKLOG_SECONDS = 60.0
 """Maximum time to wait for a face in each outbox before a bit is flipped."""

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from demo.stack import BUCKET, Stack
 from tests.chaos.journal import Entry, State
-from wire import face
+from wire.ids import time_of_id
 from wire.process import clock
 
 _KEY = re.compile(
@@ -167,7 +167,7 @@ def _match(untimed: Iterable[Entry], stored: Iterable[Stored]) -> dict[str, Entr
 
 
 def _is_timed(face_id: str) -> bool:
-    return clock.is_set(face.time_of_id(face_id))
+    return clock.is_set(time_of_id(face_id))
 
 
 def objects(stack: Stack) -> list[Stored]:

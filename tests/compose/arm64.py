@@ -51,7 +51,8 @@ _ENDED = "camera ended, waiting for receipts"
 _MACHINE = "import platform; print(platform.machine())"
 _READ = """\
 import json, sqlite3
-from wire.face import attributes_of, time_of_id
+from wire.ids import time_of_id
+from wire.face import attributes_of
 from wire.mqtt import properties
 rows = sqlite3.connect("/var/lib/facewire/outbox.db").execute("SELECT id, properties FROM faces ORDER BY seq")
 faces = []

@@ -8,7 +8,7 @@ from playwright.sync_api import Locator, expect
 
 from tests.gallery.house import House, make_portrait
 from tests.gallery.visitor import Visitor
-from wire import face
+from wire.timestamps import format_time
 
 pytestmark = pytest.mark.slow
 
@@ -27,7 +27,7 @@ def test_a_device_and_its_cameras(house: House, visitor: Visitor, device: str):
     """Frames per second, faces today, waiting ones with the oldest, dropped ones, and since when it is online."""
     now = datetime.now(UTC)
     house.report(device, "forwarder", device, cloud_up_since=(now - timedelta(hours=1)).timestamp())
-    oldest = face.format_time(now - timedelta(minutes=12))
+    oldest = format_time(now - timedelta(minutes=12))
     house.report(device, "detector", "door", frames=100, outbox=7, dropped=2, oldest=oldest)
     house.report(device, "detector", "yard", frames=100, outbox=0, dropped=0)
     house.publish(make_portrait(1, now, device))
@@ -70,7 +70,7 @@ def test_certificates_that_expire_soon_are_told(house: House, visitor: Visitor, 
     """Those of the next 30 days, and those that have expired."""
     now = datetime.now(UTC)
     for name, days in (("far", 200), ("soon", 9.5), ("past", -2)):
-        expires = face.format_time(now + timedelta(days=days))
+        expires = format_time(now + timedelta(days=days))
         house.report(
             f"{device}-{name}"[-60:].lstrip("-"),
             "forwarder",

@@ -26,6 +26,7 @@ from wire.mqtt.tls import TlsFiles
 ROGUE = "mallory"
 """A rogue device: it is enrolled, but malicious."""
 FLOODER = "flooder"
+LONG_FLOODER = "flooder-for-long"
 """Another one, which the broker may shut out for a while."""
 CROWD = "crowd"
 """A device with very many connections, which the broker shuts out too."""

@@ -6,7 +6,7 @@ import pytest
 
 from demo.ports import HOST
 from demo.stack import Stack
-from tests.intrusion.attacker import CROWD, FLOODER, NEWCOMER, ROGUE, Record
+from tests.intrusion.attacker import CROWD, FLOODER, LONG_FLOODER, NEWCOMER, ROGUE, Record
 from tests.intrusion.honest_device import HonestDevice
 
 LIMITS = {"connect_burst": 300}
@@ -15,9 +15,9 @@ LIMITS = {"connect_burst": 300}
 
 @pytest.fixture(scope="module")
 def cloud(tmp_path_factory: pytest.TempPathFactory, _servers_are_installed: None) -> Iterator[Stack]:
-    """The whole chain as in production, with two more devices: a rogue one and a revoked one."""
+    """The whole chain as in production, with more devices: rogue ones and a revoked one."""
     with Stack(tmp_path_factory.mktemp("cloud"), limits=LIMITS) as stack:
-        for name in (ROGUE, FLOODER, CROWD, NEWCOMER, "revoked"):
+        for name in (ROGUE, FLOODER, LONG_FLOODER, CROWD, NEWCOMER, "revoked"):
             stack.authority.enroll(name).write(stack.folder, HOST)
         stack.authority.revoke("revoked")
         stack.start_servers()

@@ -13,7 +13,8 @@ import psutil
 from demo.ports import HOST
 from demo.program import await_true, listens
 from demo.stack import BUCKET, DEVICE, Stack
-from wire import face, keys
+from wire import keys
+from wire.ids import new_id
 from wire.topics import Origin
 
 PAGES = ("/", "/devices")
@@ -113,7 +114,7 @@ class Gallery:
     def store(self, content: bytes, content_type: str = "image/jpeg", device: str = "jetson-9", **metadata: str) -> str:
         """Store an object under a valid key, as a stolen key for S3 could. Return its path, without ``.jpg``."""
         origin = Origin(device, "door")
-        face_id = face.new_id(datetime.now(UTC))
+        face_id = new_id(datetime.now(UTC))
         key = keys.of_id("faces", origin, face_id)
         self.stack.s3().put_object(Bucket=BUCKET, Key=key, Body=content, ContentType=content_type, Metadata=metadata)
         return f"{origin.device}/{origin.camera}/{face_id}"

@@ -19,6 +19,7 @@ from tests.intrusion.attacker import (
 from tests.intrusion.honest_device import HonestDevice
 from wire import face
 from wire.errors import LinkLost, Refused
+from wire.ids import time_of_id
 from wire.mqtt.connect_options import ConnectOptions, Will
 from wire.mqtt.connection import Connection
 from wire.mqtt.endpoint import Endpoint
@@ -93,7 +94,7 @@ def test_forged_receipt_is_refused(cloud: Stack, honest: HonestDevice, record: R
 def test_storing_the_id_of_another_device_sends_no_receipt_to_it(cloud: Stack, honest: HonestDevice, record: Record):
     """The rogue device publishes a face with the id of another device's face. Only the rogue device gets a receipt."""
     stolen = honest.sent[-1]
-    seen = make_face(id=stolen, captured_at=face.time_of_id(stolen), jpeg=make_jpeg(seed=5))
+    seen = make_face(id=stolen, captured_at=time_of_id(stolen), jpeg=make_jpeg(seed=5))
     receipts_before = honest.receipted.count(stolen)
     with Intruder(cloud, credentials_of(cloud, ROGUE), f"devices/{ROGUE}/receipts/+") as intruder:
         intruder.connection.publish(f"devices/{ROGUE}/faces/door", seen.jpeg, 1, properties=face.encode(seen)).result(

@@ -8,8 +8,9 @@ from starlette.requests import Request
 from cloud.gallery.bucket import NotFound
 from cloud.gallery.index.face import IndexedFace, Tile
 from cloud.gallery.index.filters import BadQuery
-from wire import face, keys
 from wire.errors import BadMessage
+from wire.ids import time_of_any_id
+from wire.timestamps import format_time
 from wire.topics import Origin, is_name
 
 MAX_DELETED = 1000
@@ -18,7 +19,7 @@ MAX_DELETED = 1000
 
 def of_time(ms: int) -> str:
     """Return a time, in milliseconds since 1970, as RFC 3339 in UTC."""
-    return face.format_time(datetime.fromtimestamp(ms / 1000, UTC))
+    return format_time(datetime.fromtimestamp(ms / 1000, UTC))
 
 
 def of_name(origin: Origin, face_id: str) -> dict[str, Any]:
@@ -81,5 +82,5 @@ def _name(device: str, camera: str, face_id: str) -> tuple[Origin, str]:
     origin = Origin(device, camera)
     if not all(is_name(name) for name in origin):
         raise BadMessage("expected names of a device and a camera")
-    keys.time_of_id(face_id)
+    time_of_any_id(face_id)
     return origin, face_id

@@ -6,9 +6,9 @@ from datetime import date
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from wire import face
 from wire.errors import BadMessage, ConfigurationError
 from wire.exit_codes import ExitCode
+from wire.ids import time_of_any_id
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -111,6 +111,6 @@ def _versions(client: "S3Client", bucket: str, folder: str) -> Iterator[ObjectVe
 
 def _day_of(face_id: str) -> date:
     try:
-        return face.time_of_id(face_id, version=8 if face_id[14:15] == "8" else 7).date()
+        return time_of_any_id(face_id).date()
     except BadMessage as error:
         raise ConfigurationError(f"--face is '{face_id}': expected the id at the end of a key ({error})") from None

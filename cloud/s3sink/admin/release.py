@@ -15,9 +15,9 @@ from cloud.s3sink.answers import DifferentObject, PermanentFailure
 from cloud.s3sink.bucket import Bucket
 from cloud.s3sink.objects import PACKED_PROPERTIES, PROPERTIES_BYTES, Kind, S3Object, make_object
 from cloud.s3sink.settings import WriteSettings
-from wire import face
 from wire.errors import BadMessage
 from wire.mqtt.properties import Properties, unpack
+from wire.timestamps import parse_time
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +83,7 @@ def _valid_object(bucket: Bucket, settings: WriteSettings, key: str) -> S3Object
         raise BadMessage("its MQTT properties are not in quarantine, so it cannot be judged")
     packed, payload = _split(metadata, stored["Body"].read())
     message = Quarantined(metadata["topic"], payload, unpack(packed, 0)[0])
-    s3_object = make_object(message, settings.s3_prefix, face.parse_time(metadata["arrived"]), bucket.clock.now())
+    s3_object = make_object(message, settings.s3_prefix, parse_time(metadata["arrived"]), bucket.clock.now())
     if s3_object.kind not in (Kind.FACE, Kind.PICTURE):
         raise BadMessage(s3_object.quarantine_reason or "it is not valid")
     return s3_object

@@ -19,12 +19,14 @@ from edge.detector.settings import DetectorSettings
 from edge.detector.stages import ObserveAge, Stage, ignore_age
 from wire import receipt, status, topics
 from wire.errors import BadMessage, Refused
-from wire.face import Face, encode, format_time, time_of_id
+from wire.face import Face, encode
+from wire.ids import time_of_id
 from wire.mqtt.connect_options import ConnectOptions, Will
 from wire.mqtt.connection import Message
 from wire.mqtt.session import Session
 from wire.process import clock
 from wire.process.lifecycle import STOP_SECONDS, Stop, spawn
+from wire.timestamps import format_time
 
 _MAX_UNACKNOWLEDGED_RECEIPTS = 1000
 """Maximum number of receipts that the broker sends before the first of them is acknowledged."""

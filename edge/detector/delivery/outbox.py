@@ -18,9 +18,9 @@ from edge.detector.delivery.storage.receipts import Receipts
 from edge.detector.delivery.storage.row import OutboxFace, device_of
 from edge.detector.delivery.storage.settling import settle, untimed_row_of
 from edge.detector.delivery.storage.storage import RESCUED_AT_ONCE_BYTES, OutboxStorage
-from wire import face
 from wire.errors import BadMessage, ConfigurationError
 from wire.face import Face
+from wire.ids import time_of_id
 
 __all__ = ["Outbox", "OutboxFace"]
 
@@ -213,7 +213,7 @@ class Outbox:
         """Return the id of a face; None if it is damaged."""
         face_id = self._storage.attempt(lambda: self._storage.table.id_of(seq), "")
         try:
-            face.time_of_id(face_id)
+            time_of_id(face_id)
         except BadMessage:
             return None
         return face_id

@@ -8,8 +8,10 @@ from datetime import datetime
 from wire import face, jpeg
 from wire.errors import BadMessage, DamagedMessage
 from wire.face import Face, encode
+from wire.ids import new_id
 from wire.mqtt import properties
 from wire.mqtt.properties import Properties
+from wire.timestamps import format_time
 from wire.topics import Origin
 
 _CLOUDEVENTS_SOURCE = ("", "devices", "cameras")
@@ -70,8 +72,8 @@ class Row:
             BadMessage: the row is damaged.
         """
         unpacked = self.checked().properties
-        face_id = face.new_id(captured_at)
-        settled = {"id": face_id, "time": face.format_time(captured_at)}
+        face_id = new_id(captured_at)
+        settled = {"id": face_id, "time": format_time(captured_at)}
         attributes = [(name, settled.get(name, value)) for name, value in unpacked.user_properties if name != "clock"]
         changed = replace(
             unpacked,
