@@ -16,10 +16,7 @@ from tests.compose import bases, engine
 from tests.compose.arm64 import compare_architectures
 from tests.compose.media import make_pictures
 from tests.compose.shell import Failed
-from tests.compose.site import (
-    Site,
-    images,
-)
+from tests.compose.site import Site, images
 from tests.compose.trial import Trial
 from wire.process.command import make_parser
 
