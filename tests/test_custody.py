@@ -10,11 +10,13 @@ from pathlib import Path
 
 import pytest
 
+from demo.ports import free_port
 from demo.program import ROOT, await_true
 from demo.stack import Stack
 from edge.detector.delivery.delivery import make_delivery
 from edge.detector.settings import DetectorSettings
 from tests.builders import Peer, make_faces, make_jpeg
+from tests.scrape import scrape
 from wire.errors import LinkLost
 from wire.mqtt.properties import Properties
 from wire.process.lifecycle import Stop
@@ -72,11 +74,13 @@ def test_a_sink_that_is_killed_while_s3_is_down_has_acknowledged_nothing(stack: 
     stack.start_s3()
     stack.make_bucket()
     stack.start_broker("cloud-broker")
-    stack.start_connected("s3sink")
+    port = free_port()
+    stack.start_connected("s3sink", METRICS_PORT=str(port))
     stack.programs["s3"].kill()
     with Peer(stack.watch_port, "devices/+/receipts/+") as device:
         for number in range(20):
             device.session.publish(FACES, make_jpeg(seed=number), qos=1).result(10)
+        await_true(lambda: scrape(port)["facewire_writes_underway"] == 20, 20, "the sink has received all")
         await_true(lambda: "retrying" in stack.programs["s3sink"].output(), 20, "the failure is logged")
         assert device.messages == []
         stack.programs["s3sink"].kill()
