@@ -58,8 +58,11 @@ class OnnxNetwork:
         return buffer
 
 
-def make_session(model: bytes, providers: list[str]) -> Any:
-    """Return an ``onnxruntime.InferenceSession`` for ``model`` on the first of ``providers`` that works."""
+def make_session(model: bytes, providers: list[str], *, runs_often: bool = True) -> Any:
+    """Return an ``onnxruntime.InferenceSession`` for ``model`` on the first of ``providers`` that works.
+
+    A model that does not run often is not optimized: that saves more memory than it is worth in time.
+    """
     onnxruntime.set_default_logger_severity(_LOG_ERRORS_ONLY)
     options = onnxruntime.SessionOptions()
     options.log_severity_level = _LOG_ERRORS_ONLY
@@ -67,6 +70,8 @@ def make_session(model: bytes, providers: list[str]) -> Any:
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     # One block of memory for all intermediate results costs more memory and no less time than single blocks.
     options.enable_mem_pattern = False
+    if not runs_often:
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     _register_arena()
     options.add_session_config_entry("session.use_env_allocators", "1")
     return onnxruntime.InferenceSession(model, options, providers=providers)

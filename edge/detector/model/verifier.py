@@ -29,7 +29,7 @@ class FaceVerifier:
         Raises:
             ConfigurationError: the model file is missing or damaged.
         """
-        self._session = make_session(VERIFICATION.read(folder), [PROVIDERS["cpu"]])
+        self._session = make_session(VERIFICATION.read(folder), [PROVIDERS["cpu"]], runs_often=False)
 
     def log_odds(self, image: Image, box: tuple[float, float, float, float]) -> float:
         """Return how likely ``box`` (x, y, width, height in pixels) holds the face of a person, as log odds.
