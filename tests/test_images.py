@@ -84,7 +84,7 @@ def test_each_process_has_one_dockerfile_and_one_service():
 
 @pytest.mark.parametrize("side", FILES)
 def test_only_one_service_that_is_started_builds_an_image(side: str):
-    """Compose labels an image with its service. A second build takes the name from the first, which nothing then removes."""
+    """Compose labels an image with its service. A second build takes the name from the first, which nothing removes."""
     services = compose(side)["services"]
     started = [services[name] for name in FILES[side]]
     built = [options["image"] for options in started if "build" in options]
