@@ -269,6 +269,7 @@ def test_the_cloud_password_is_read_from_a_file(stack: Stack, tmp_path: Path):
     way = stack.without_tls() | {"CLOUD_MQTT_USERNAME": DEVICE}
     wrong = stack.start("forwarder", **way, CLOUD_MQTT_PASSWORD="wrong")
     await_true(lambda: "Not authorized" in wrong.output(), 10, "the refusal is logged")
+    assert f"expected the certificate or password of device {DEVICE}, see DEVICE_ID" in wrong.output()
     wrong.stop()
     start(stack, **way, CLOUD_MQTT_PASSWORD_FILE=str(secret))
     assert "hush" not in stack.programs["forwarder"].output()

@@ -76,7 +76,7 @@ def test_the_command_shows_the_password_once(tmp_path: Path):
         assert sign_in(gallery.client(), shown.stdout.strip()).status_code == 204
         again = admin(tmp_path, "password")
     assert (again.returncode, again.stdout) == (0, "")
-    assert "shown already" in again.stderr
+    assert again.stderr == "The password has been shown already. With --new, this command makes another one.\n"
     assert not (tmp_path / "password-to-show").exists()
 
 

@@ -82,6 +82,18 @@ def test_each_process_has_one_dockerfile_and_one_service():
         assert (ROOT / side / "broker" / "mosquitto.conf").is_file()
 
 
+@pytest.mark.parametrize("side", FILES)
+def test_only_one_service_that_is_started_builds_an_image(side: str):
+    """Compose labels an image with its service. A second build takes the name from the first, which nothing removes."""
+    services = compose(side)["services"]
+    started = [services[name] for name in FILES[side]]
+    built = [options["image"] for options in started if "build" in options]
+    assert len(built) == len(set(built)), built
+    for options in started:
+        if options["image"] in built:
+            assert ("build" in options) != (options.get("pull_policy") == "never"), options["image"]
+
+
 @pytest.mark.parametrize(("side", "name"), OURS)
 def test_service_passes_exactly_the_settings_of_its_process(side: str, name: str):
     """A setting missing in the compose file could not be set. A setting unknown to the process would have no effect."""

@@ -206,7 +206,7 @@ def test_another_authority_gets_nothing(office: Office, tmp_path: Path):
     [
         (HOST, "nonsense", "the code is mistyped in group 1: its last character does not match"),
         (HOST, "", "the code has 0 groups: expected 9"),
-        ("nowhere.invalid", None, "'nowhere.invalid' is not known as a host"),
+        ("nowhere.invalid", None, "expected the name or address of the cloud, its PUBLIC_HOST"),
     ],
 )
 def test_what_is_wrong_is_said_in_one_line(office: Office, tmp_path: Path, host: str, typed: str | None, message: str):

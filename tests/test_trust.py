@@ -56,10 +56,10 @@ def may_write(peer: Peer, topic: str, payload: bytes = b"x") -> bool:
         return False
 
 
-def refusal(cloud: Cloud, tls: TlsFiles | None) -> str:
-    """The error of a client that the broker refuses."""
+def refusal(cloud: Cloud, tls: TlsFiles | None, host: str = HOST) -> str:
+    """The error of a client that the broker refuses, or that refuses the broker."""
     name = client_id_of(tls) if tls is not None and tls.cert_file is not None else "x"
-    connection = Connection(Endpoint("the broker", HOST, cloud.port, tls), ConnectOptions(name), lambda message: None)
+    connection = Connection(Endpoint("the broker", host, cloud.port, tls), ConnectOptions(name), lambda message: None)
     with pytest.raises(LinkLost) as error:
         connection.open([])
     return str(error.value)
@@ -128,6 +128,10 @@ def test_a_client_needs_a_certificate_of_the_authority(cloud: Cloud, tmp_path: P
     assert refusal(cloud, foreign) == "the broker refused our certificate: unknown ca"
     assert "lost" in refusal(cloud, None)
     assert "is not trusted" in refusal(cloud, replace(good, ca_file=tmp_path / "foreign" / "jetson-1" / "ca.pem"))
+    for other_name in ("127.1", "0.0.0.0"):  # noqa: S104
+        error = refusal(cloud, good, other_name)
+        assert f"is not valid for '{other_name}'" in error
+        assert "PUBLIC_HOST" in error
     with cloud.peer(good):
         pass
 

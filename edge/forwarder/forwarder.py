@@ -18,6 +18,7 @@ from wire import receipt, status, topics
 from wire.mqtt.certificate_expiry import CertificateExpiry
 from wire.mqtt.connect_options import ConnectOptions, Will
 from wire.mqtt.connection import Message
+from wire.mqtt.reason_codes import NOT_AUTHORIZED
 from wire.mqtt.session import Session
 from wire.process.lifecycle import STOP_SECONDS, Stop
 from wire.process.metrics import AGE_BUCKETS
@@ -100,6 +101,7 @@ class Forwarder:
                 ),
                 session_expiry_seconds=CLOUD_EXPIRY_SECONDS,
                 keepalive_seconds=CLOUD_KEEPALIVE_SECONDS,
+                hints={NOT_AUTHORIZED: f"expected the certificate or password of device {device}, see DEVICE_ID"},
             ),
             stop,
             on_message=self.down.forward,

@@ -57,5 +57,5 @@ class ConnectOptions:
     long enough for the largest message on a thin link. This side finds a dead connection sooner, whatever this value
     is; see :mod:`wire.mqtt.liveness`."""
     hints: Mapping[int, str] = field(default_factory=dict)
-    """What the operator can do about some of the reason codes with which the broker ends a connection, or refuses a
-    subscription."""
+    """What the operator can do about some of the reason codes with which the broker refuses or ends a connection, or
+    refuses a subscription."""

@@ -256,7 +256,7 @@ class Connection:
     def _on_connect(self, client: Any, userdata: Any, flags: Any, reason: ReasonCode, properties: Any) -> None:
         if reason.is_failure:
             user = f", user '{self._account.username}'" if self._account else ""
-            self._refusal = Refused(reason.value, f"connection refused: {reason}{user}")
+            self._refusal = Refused(reason.value, self._with_hint(reason.value, f"connection refused: {reason}{user}"))
         else:
             self.granted = Granted.of(properties, is_session_present=bool(flags.session_present))
             self._client.publications.receive_maximum = self.granted.receive_maximum

@@ -60,13 +60,17 @@ def tls_problem(error: Exception | None) -> str | None:
     A TLS alert is sent by the other side. In nearly every case it is about the certificate of this client.
     """
     if isinstance(error, ssl.SSLCertVerificationError):
-        return f"the broker's certificate is not trusted: {error.verify_message.rstrip('.')}"
+        problem = f"the broker's certificate is not trusted: {error.verify_message.rstrip('.')}"
+        is_mismatch = error.verify_code in _MISMATCHES
+        return f"{problem} (Facewire's broker has the names in PUBLIC_HOST)" if is_mismatch else problem
     if isinstance(error, ssl.SSLError) and error.reason and "_ALERT_" in error.reason:
         words = error.reason.partition("_ALERT_")[2].replace("_", " ").lower()
         return f"the broker refused our certificate: {words}" if words in _CERTIFICATE_ALERTS else f"TLS alert: {words}"
     return None
 
 
+_MISMATCHES = {62, 64}
+"""OpenSSL's codes for a certificate of another name (X509_V_ERR_HOSTNAME_MISMATCH) or address (..._IP_ADDRESS_...)."""
 _CERTIFICATE_ALERTS = {
     "access denied",
     "bad certificate",

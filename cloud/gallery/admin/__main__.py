@@ -48,7 +48,7 @@ def _password(folder: Path, *, is_new: bool) -> None:
         return
     sign_in.ensure()
     if not sign_in.take_password_to_show(partial(print, flush=True)):
-        print("The password has been shown already. `password --new` makes another one.", file=sys.stderr)
+        print("The password has been shown already. With --new, this command makes another one.", file=sys.stderr)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -98,7 +98,10 @@ class EnrolmentService:
                 "nothing was sent to it"
             ) from None
         except socket.gaierror as error:
-            raise ConfigurationError(f"{self.host!r} is not known as a host ({error.strerror})") from None
+            raise ConfigurationError(
+                f"{self.host!r} is not known as a host ({error.strerror}): expected the name or address of the cloud, "
+                "its PUBLIC_HOST"
+            ) from None
         except OSError as error:
             raise LinkLost(f"{self}: {error.strerror or error}") from error
 
