@@ -130,6 +130,7 @@ def test_waiting_messages_are_forwarded_when_the_cloud_returns(brokers: Stack):
         await_true(lambda: len(set(_payloads(cloud))) == 200, 40, "all have arrived")
 
 
+@pytest.mark.slow
 def test_large_messages_fill_neither_process_nor_broker_while_the_cloud_is_away(brokers: Stack):
     """The forwarder holds as many bytes as it may, the rest waits in the local broker, and nothing is lost."""
     port = free_port()

@@ -368,6 +368,7 @@ def test_a_denied_face_is_missing_if_it_is_not_listed(
         assert (other.problem is not None) == is_listed
 
 
+@pytest.mark.slow
 def test_a_gallery_that_is_stopped_while_it_fills_its_index_ends_with_status_0(stack: Stack):
     """Its threads may still be writing to the index."""
     stack.start_servers()

@@ -253,6 +253,7 @@ def test_the_number_of_lines_left_out_is_logged(wait: str, then: str, status: in
     assert not [line for line in lines if "\x1b" in line or line.startswith("forged")]
 
 
+@pytest.mark.slow
 def test_a_sink_that_is_sent_large_topics_logs_little(stack: Stack):
     """One device publishes 150 messages whose topics have 60 KB. The log names the device."""
     stack.start_s3()

@@ -264,6 +264,7 @@ def test_a_disk_that_fails_while_the_outbox_is_open_ends_nothing(tmp_path: Path)
         subprocess.run(["umount", "--lazy", folder], check=False)
 
 
+@pytest.mark.slow
 def test_after_lowering_the_limit_faces_are_dropped_in_small_steps(tmp_path: Path):
     """The live face is stored at once. The file gives its space back to the disk."""
     path = tmp_path / "outbox.db"

@@ -54,7 +54,7 @@ def oracle(path: Path, size: int, confidence: float, min_size: int) -> int:
         ("single_face.mp4", 640, 0.7),
         pytest.param("face_noface.mov", 640, 0.7, marks=pytest.mark.slow),
         pytest.param("face_noface.mov", 320, 0.9, marks=pytest.mark.slow),
-        ("no_face.mp4", 640, 0.7),
+        pytest.param("no_face.mp4", 640, 0.7, marks=pytest.mark.slow),
     ],
 )
 def test_every_detected_face_is_stored_in_s3(chain: Stack, name: str, size: int, confidence: float):

@@ -102,6 +102,7 @@ def test_pictures_are_better_than_the_average_detection(interval: str):
         assert mean_of_chosen > statistics.mean(measure(face) for _, face in every)
 
 
+@pytest.mark.slow
 def test_a_picture_is_cropped_from_the_frame_of_its_capture_time():
     """It is sent at most an interval later."""
     frames = {frame.captured_at: frame for frame, _ in searched(PERSON)}
@@ -148,6 +149,7 @@ def test_the_best_pictures_are_sent_when_a_scene_ends():
     assert scene.end() == []
 
 
+@pytest.mark.slow
 def test_the_best_picture_of_a_face_that_has_left_is_sent_when_its_interval_ends():
     """It does not wait for the next face."""
     film = searched("face_noface.mov")
@@ -168,6 +170,7 @@ def test_the_best_picture_is_sent_when_the_camera_is_idle():
     assert scene.update(*film[20]) == []
 
 
+@pytest.mark.slow
 def test_a_still_scene_is_searched_once_a_second(people: Any):
     """Despite a noisy camera. Its faces are sent as often as if they moved."""
     motion_gate = MotionGate(1.0)

@@ -45,6 +45,7 @@ def candidates_with(threads: int) -> list[tuple[float, int, bytes]]:
     ]
 
 
+@pytest.mark.slow
 def test_a_film_gives_the_same_pictures_with_any_number_of_threads():
     """Pixel by pixel, and in the same order."""
     candidates = candidates_with(1)

@@ -252,7 +252,7 @@ def test_the_name_in_a_csr_does_not_count(office: Office, record: Record):
     ("name", "make"),
     [
         ("RSA 2048", lambda: rsa.generate_private_key(65537, 2048)),
-        ("RSA 4096", lambda: rsa.generate_private_key(65537, 4096)),
+        pytest.param("RSA 4096", lambda: rsa.generate_private_key(65537, 4096), marks=pytest.mark.slow),
         ("P-384", lambda: ec.generate_private_key(ec.SECP384R1())),
         ("Ed25519", ed25519.Ed25519PrivateKey.generate),
     ],
