@@ -45,10 +45,12 @@ STRANGE = (
         "\ufeff",
         "\u00fc\u4e16\U0001f600",
     ),
-    *("x" * 300, "x" * 5000, "-1", "1e999", "nan", "null", "{}", "<script>", "'; DROP TABLE faces", "0x10", "\u0660"),
+    *("x" * 300, "x" * 3000, "-1", "1e999", "nan", "null", "{}", "<script>", "'; DROP TABLE faces", "0x10", "\u0660"),
     *("2026-11-22T15:04:05.123Z", "2026-11-22", "9999-12-31T23:59:59.999Z", "00000000-0000-7000-8000-000000000000"),
     *("ffffffff-ffff-7fff-bfff-ffffffffffff", "01938C3E-0000-7ABC-8DEF-0123456789AB", "1,2,3", "1,2,3,4", "0x0", "1x1"),
 )
+"""Two of the longest in one message are below the limit of the cloud's broker. It shuts a device out that exceeds the
+limit 20 times in 10 s, and what is then sent again would be counted twice."""
 KEY = re.compile(
     r"faces/(quarantine/device=([A-Za-z0-9][A-Za-z0-9_-]{0,63}|_)/date=\d{4}-\d\d-\d\d/[0-9a-f]{64}"
     r"|device=[A-Za-z0-9][A-Za-z0-9_-]{0,63}/camera=[A-Za-z0-9][A-Za-z0-9_-]{0,63}/date=\d{4}-\d\d-\d\d"
